@@ -1,0 +1,253 @@
+"""The two networks of DCGAN, for any image size in {32, 64, 128}.
+
+The defaults follow the guidelines of Radford, Metz and Chintala (2015), section 3: strided and transposed
+convolutions instead of pooling, batch normalisation except next to the images, no hidden fully connected layers,
+ReLU in the generator with Tanh at its end, LeakyReLU of slope 0.2 in the discriminator.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dcgan_lib.convolution import ConvolutionShape, ReceptiveField, receptive_field
+from dcgan_lib.errors import UserError
+
+Network = TypeVar("Network", bound=nn.Module)
+
+IMAGE_SIZES = (32, 64, 128)
+CHANNELS = (1, 3)
+
+# One transposed convolution with these numbers doubles the image, one convolution halves it.
+KERNEL, STRIDE, PADDING = 4, 2, 1
+# The innermost maps are 4x4 at every image size; only the number of layers around them changes.
+INNERMOST = 4
+
+
+class Generator(nn.Module):
+    """Maps latent vectors to images through a stack of transposed convolutions.
+
+    ``layers`` holds one block per resolution, named by what leaves it: ``"4x4"``, ``"8x8"``, ... up to the image.
+    Channels halve whenever the image doubles and arrive at ``width`` in the last block before the image.
+
+    Attributes:
+        image_size: Height and width of the images, in pixels.
+        channels: 1 for grey images, 3 for colour.
+        latent_dim: Length of the latent vectors, which are drawn from a standard normal distribution.
+        width: Number of channels next to the image.
+    """
+
+    def __init__(self, image_size: int, channels: int, latent_dim: int, width: int) -> None:
+        super().__init__()
+        self.image_size, self.channels, self.latent_dim, self.width = image_size, channels, latent_dim, width
+        resolutions = _resolutions(image_size)
+        widths = [width * image_size // (2 * resolution) for resolution in resolutions[:-1]]
+        # 1x1 -> 4x4: a dense projection of z, written as a transposed convolution with stride 1 and no padding.
+        blocks = {"4x4": _up_block(latent_dim, widths[0], stride=1, padding=0)}
+        for before, after, resolution in zip(widths, widths[1:], resolutions[1:], strict=False):
+            blocks[f"{resolution}x{resolution}"] = _up_block(before, after)
+        blocks[f"{image_size}x{image_size}"] = nn.Sequential(
+            # No batch norm on the output: the pixel's mean and scale are for the generator to choose.
+            nn.ConvTranspose2d(widths[-1], channels, KERNEL, STRIDE, PADDING, bias=False),
+            nn.Tanh(),
+        )
+        self.layers = nn.Sequential(OrderedDict(blocks))
+
+    @property
+    def architecture(self) -> dict[str, int]:
+        """The arguments that rebuild this network with ``build_generator``."""
+        return {name: getattr(self, name) for name in ("image_size", "channels", "latent_dim", "width")}
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Generate images.
+
+        Args:
+            z: Latent vectors, float (N, latent_dim).
+
+        Returns:
+            Images in [-1, 1], float (N, channels, image_size, image_size).
+        """
+        return self.layers(z[:, :, None, None])
+
+    def features(self, z: Tensor) -> list[Tensor]:
+        """Output of every block for latent vectors ``z``: maps of 4x4, 8x8, ... pixels, the images last."""
+        return _outputs(self.layers, z[:, :, None, None])
+
+
+class Discriminator(nn.Module):
+    """Maps images to one logit each through a stack of strided convolutions.
+
+    A logit above 0 says "real". ``layers`` holds one block per resolution, named by what leaves it: half the image
+    first, ``"4x4"`` last but one, and ``"1x1"``, the logit.
+
+    Attributes:
+        image_size: Height and width of the images, in pixels.
+        channels: 1 for grey images, 3 for colour.
+        width: Number of channels next to the image.
+        batch_norm: Whether the inner layers are batch normalised, as in the paper.
+    """
+
+    def __init__(self, image_size: int, channels: int, width: int, batch_norm: bool) -> None:
+        super().__init__()
+        self.image_size, self.channels, self.width, self.batch_norm = image_size, channels, width, batch_norm
+        resolutions = _resolutions(image_size)[-2::-1]
+        widths = [width * image_size // (2 * resolution) for resolution in resolutions]
+        # No batch norm on the input layer: D should see the images' own colours, not standardised ones.
+        blocks = {f"{image_size // 2}x{image_size // 2}": _down_block(channels, width, batch_norm=None)}
+        for before, after, resolution in zip(widths, widths[1:], resolutions[1:], strict=False):
+            blocks[f"{resolution}x{resolution}"] = _down_block(before, after, batch_norm)
+        blocks["1x1"] = nn.Sequential(nn.Conv2d(widths[-1], 1, INNERMOST, bias=False), nn.Flatten(0))
+        self.layers = nn.Sequential(OrderedDict(blocks))
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The arguments that rebuild this network with ``build_discriminator``."""
+        return {name: getattr(self, name) for name in ("image_size", "channels", "width", "batch_norm")}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Judge images.
+
+        Args:
+            x: Images in [-1, 1], float (N, channels, image_size, image_size).
+
+        Returns:
+            Logits, float (N,); ``torch.sigmoid`` of them is the probability D gives to "real".
+        """
+        return self.layers(x)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Output of every block for images ``x``: half-size maps first, the (N,) logits last."""
+        return _outputs(self.layers, x)
+
+    def receptive_fields(self) -> dict[str, ReceptiveField]:
+        """Receptive field in image pixels of every block, by the block's name."""
+        shapes = [ConvolutionShape(b[0].kernel_size[0], b[0].stride[0], b[0].padding[0]) for b in self.layers]
+        names = (name for name, _ in self.layers.named_children())
+        return {name: receptive_field(shapes[: i + 1]) for i, name in enumerate(names)}
+
+
+def build_generator(image_size: int = 64, channels: int = 3, latent_dim: int = 100, width: int = 64) -> Generator:
+    """Build a generator with the paper's initial weights.
+
+    ``width=128`` at 64 pixels has the channel counts of the paper's Figure 1 (1024, 512, 256, 128); ``width=64`` has
+    those of many tutorials (512, 256, 128, 64).
+
+    Args:
+        image_size: 32, 64 or 128 pixels.
+        channels: 1 (grey) or 3 (colour).
+        latent_dim: Length of the latent vectors.
+        width: Channels next to the image.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
+    _check_architecture(image_size, channels, width)
+    if not 1 <= latent_dim <= 4096:
+        raise UserError(f"latent_dim={latent_dim} must be between 1 and 4096")
+    return init_weights(Generator(image_size, channels, latent_dim, width))
+
+
+def build_discriminator(
+    image_size: int = 64, channels: int = 3, width: int = 64, batch_norm: bool = True
+) -> Discriminator:
+    """Build a discriminator with the paper's initial weights.
+
+    Args:
+        image_size: 32, 64 or 128 pixels.
+        channels: 1 (grey) or 3 (colour).
+        width: Channels next to the image.
+        batch_norm: Batch normalisation in the inner layers, as in the paper. Without it the convolutions get a bias,
+            and a gradient penalty means what its paper says, since no image's gradient depends on the others.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
+    _check_architecture(image_size, channels, width)
+    return init_weights(Discriminator(image_size, channels, width, batch_norm))
+
+
+def init_weights(module: Network, seed: int = 0) -> Network:
+    """Draw initial weights in place as in section 4 of the paper, and return the module.
+
+    Convolutions are drawn from N(0, 0.02), where 0.02 is the standard deviation. Batch-norm gains are drawn from
+    N(1, 0.02), not N(0, 0.02), which would start every channel near zero with a random sign; biases start at 0.
+
+    Args:
+        module: The network.
+        seed: Seed of the draw; the global random state is neither used nor changed.
+    """
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                layer.weight.normal_(0.0, 0.02, generator=random)
+            elif isinstance(layer, nn.BatchNorm2d):
+                layer.weight.normal_(1.0, 0.02, generator=random)
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d) and layer.bias is not None:
+                layer.bias.zero_()
+    return module
+
+
+def load_in_order(module: nn.Module, tensors: Iterable[Tensor]) -> None:
+    """Copy weights from a network with the same layers under other names, such as the PyTorch DCGAN example's.
+
+    Args:
+        module: The network to fill.
+        tensors: Parameters and buffers in the order of the other network's ``state_dict().values()``.
+
+    Raises:
+        UserError: If the number or a shape of the tensors differs from the module's; the module is then unchanged.
+    """
+    own, tensors = module.state_dict(), list(tensors)
+    if len(own) != len(tensors):
+        raise UserError(f"the network has {len(own)} tensors and {len(tensors)} were given; are the sizes the same?")
+    for (name, mine), other in zip(own.items(), tensors, strict=True):
+        if mine.shape != other.shape:
+            raise UserError(f"{name} has shape {tuple(mine.shape)}, the tensor given {tuple(other.shape)}")
+    module.load_state_dict(dict(zip(own, tensors, strict=True)))
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable numbers in a network; batch norm's running statistics do not count."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _resolutions(image_size: int) -> list[int]:
+    # 4, 8, ..., image_size
+    return [INNERMOST * 2**i for i in range((image_size // INNERMOST).bit_length())]
+
+
+def _up_block(before: int, after: int, stride: int = STRIDE, padding: int = PADDING) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(before, after, KERNEL, stride, padding, bias=False),  # batch norm's shift is the bias
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _down_block(before: int, after: int, batch_norm: bool | None) -> nn.Sequential:
+    # batch_norm None: the input layer, which has neither batch norm nor bias in either variant.
+    convolution = nn.Conv2d(before, after, KERNEL, STRIDE, PADDING, bias=batch_norm is False)
+    normalisation = [nn.BatchNorm2d(after)] if batch_norm else []
+    return nn.Sequential(convolution, *normalisation, nn.LeakyReLU(0.2, inplace=True))
+
+
+def _outputs(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
+    outputs = []
+    for layer in layers:
+        x = layer(x)
+        outputs.append(x)
+    return outputs
+
+
+def _check_architecture(image_size: int, channels: int, width: int) -> None:
+    if image_size not in IMAGE_SIZES:
+        raise UserError(f"image_size={image_size} is not supported; choose 32, 64 or 128")
+    if channels not in CHANNELS:
+        raise UserError(f"channels={channels} is not supported; choose 1 (grey) or 3 (colour)")
+    if not 1 <= width <= 1024:
+        raise UserError(f"width={width} must be between 1 and 1024")
