@@ -1,0 +1,119 @@
+"""Named data sets as uint8 images in memory, and the only two functions that know about pixel ranges."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dcgan_lib import cats
+from dcgan_lib.cats import compose_cats
+from dcgan_lib.errors import UserError
+
+__all__ = ["IMAGE_SIZES", "NAMES", "ImageDataset", "compose_cats", "load_dataset", "to_model_range", "to_uint8"]
+
+IMAGE_SIZES = (32, 64, 128)
+NAMES = ("cats", "fashion-mnist", "mnist", "cifar10", "celeba", "folder:PATH")
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """Images of one data set, with what is known about each of them.
+
+    Attributes:
+        images: uint8 (N, C, S, S) in [0, 255].
+        labels: int64 (N, F), one column for each factor.
+        label_names: Factor -> names of its values, in the order of the columns of `labels`.
+        name: The name it was loaded by.
+    """
+
+    images: Tensor
+    labels: Tensor
+    label_names: Mapping[str, tuple[str, ...]]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def channels(self) -> int:
+        """C: 1 for grey, 3 for RGB."""
+        return self.images.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        """S, in pixels."""
+        return self.images.shape[-1]
+
+
+def to_model_range(images: Tensor) -> Tensor:
+    """Map pixels, uint8 in [0, 255], to what the networks see, float32 in [-1, 1]: x / 127.5 - 1."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Map what the generator makes, floats in [-1, 1], to uint8 pixels: rounded, and clamped to [0, 255]."""
+    return ((images.detach().to(torch.float32) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def load_dataset(
+    name: str,
+    image_size: int = 64,
+    split: str = "train",
+    root: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> ImageDataset:
+    """Load a data set into memory as uint8 images.
+
+    Args:
+        name: One of "cats", "fashion-mnist", "mnist", "cifar10", "celeba", or "folder:PATH".
+        image_size: S, one of 32, 64, 128.
+        split: "train" or "test".
+        root: Where torchvision's data sets are kept or downloaded to; None means ``$DCGAN_DATA`` or ``./data``.
+        limit: Most images to load, a random choice fixed by `seed`; None means all of them (of cats, 20,000).
+        seed: Which images are chosen when there are more than `limit`.
+
+    Returns:
+        The images, their labels and the labels' names.
+
+    Raises:
+        UserError: If an argument is out of range, or the images cannot be read or downloaded.
+    """
+    _check(name, image_size, split, limit)
+    if name == "cats":
+        factors = cats.choose_cats(split, limit, seed)
+        return ImageDataset(compose_cats(factors, image_size), factors, cats.LABEL_NAMES, name)
+    root = Path(root or os.environ.get("DCGAN_DATA") or "data")
+    import torchvision
+
+    cls = {"fashion-mnist": torchvision.datasets.FashionMNIST, "mnist": torchvision.datasets.MNIST}[name]
+    ds = cls(root, train=split == "train", download=True)
+    images = torch.nn.functional.pad(ds.data, (2, 2, 2, 2))[:, None]
+    labels = ds.targets[:, None]
+    if limit is not None:
+        keep = torch.from_numpy(np.random.default_rng(seed).permutation(len(images))[:limit])
+        images, labels = images[keep], labels[keep]
+    if image_size != 32:
+        images = torch.nn.functional.interpolate(images, size=(image_size, image_size), mode="bicubic", antialias=True)
+    return ImageDataset(images, labels, {"class": tuple(ds.classes)}, name)
+
+
+def _check(name: str, image_size: int, split: str, limit: int | None) -> None:
+    if name not in NAMES:
+        close = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise UserError(f"there is no data set '{name}': {hint}choose one of {', '.join(NAMES)}")
+    if image_size not in IMAGE_SIZES:
+        raise UserError(f"image size {image_size} is not supported: choose {', '.join(map(str, IMAGE_SIZES))}")
+    if split not in SPLITS:
+        raise UserError(f"there is no split '{split}': choose {' or '.join(SPLITS)}")
+    if limit is not None and limit < 1:
+        raise UserError(f"limit must be at least 1, not {limit}")
