@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from dcgan_lib import data
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import atomic_write
 
@@ -36,9 +37,7 @@ def as_uint8(images: torch.Tensor) -> torch.Tensor:
         raise UserError(f"images must be uint8, or floating point in [-1, 1]; got {images.dtype}")
     if not torch.isfinite(images).all():
         raise UserError("the images contain NaN or infinity; the network that made them has diverged")
-    from dcgan_lib.data import to_uint8
-
-    return to_uint8(images)
+    return data.to_uint8(images)
 
 
 def make_grid(images: torch.Tensor, columns: int = 8, padding: int = 2) -> torch.Tensor:

@@ -1,0 +1,242 @@
+"""Controls for a running notebook, built from ipywidgets.
+
+Every widget here shows itself as the last expression of a cell. Its stored output carries a still picture beside the
+widget view, so a page without a kernel shows the picture.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import torch
+from torch import nn
+
+from dcgan_lib import images, latent
+from dcgan_lib.errors import UserError
+
+MAX_SEED = 999_999
+"""Largest seed the boxes take: any will do, and six digits can be read out to a neighbour."""
+
+_DEFAULT_DIRECTIONS = 6
+_DIRECTION_RANGE = 4.0
+_LABEL_WIDTH = "9em"
+
+
+def latent_explorer(
+    generator: nn.Module,
+    directions: torch.Tensor | None = None,
+    direction_names: Sequence[str] | None = None,
+    seed: int = 0,
+    size: int = 256,
+) -> LatentExplorer:
+    """Explore a generator's latent space with sliders.
+
+    Args:
+        generator: A network with ``latent_dim`` and ``forward((N, latent_dim)) -> (N, C, S, S)``.
+        directions: (K, latent_dim), one slider each; a slider's unit is one row, so rows of length 1 move by one
+            standard deviation. Default: six directions from :func:`dcgan_lib.latent.principal_directions`.
+        direction_names: K labels for the sliders. Default: "direction 1" and so on.
+        seed: The seed to begin with, 0 to 999,999.
+        size: Width of the picture in pixels; the generator's pixels are repeated, not smoothed.
+
+    Returns:
+        The explorer; make it the last expression of a cell to show it.
+
+    Raises:
+        UserError: If the directions do not fit the generator, or the names the directions.
+    """
+    return LatentExplorer(generator, directions, direction_names, seed, size)
+
+
+class LatentExplorer:
+    """Sliders on the left, the image of the resulting z on the right.
+
+    The picture is that of ``slerp(z_A, z_B, interpolation) + sum(slider_k * direction_k)``, with z_A and z_B the first
+    sample of seed A and of seed B. It is redrawn on every change. While one is being drawn the browser holds back
+    further positions of the slider and sends the last (ipywidgets throttles so), so no queue builds up.
+
+    Attributes:
+        generator: The network, left in the mode it was in.
+        directions: (K, latent_dim) float32.
+        seed_a: Seed of the starting image.
+        seed_b: Seed of the image at the far end of the interpolation.
+        interpolation: Slider from 0 (seed A) to 1 (seed B).
+        sliders: K sliders along the directions.
+        shuffle: Button: new seeds, drawn at random; they appear in the boxes, so any image can be found again.
+        reset: Button: everything as it was at the beginning.
+        picture: The image, PNG.
+        status: One line on how typical z is.
+        view: The box that holds them all.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        directions: torch.Tensor | None = None,
+        direction_names: Sequence[str] | None = None,
+        seed: int = 0,
+        size: int = 256,
+    ) -> None:
+        if not 0 <= latent.check_seed(seed) <= MAX_SEED:
+            raise UserError(f"the explorer takes seeds from 0 to {MAX_SEED}, got {seed}")
+        if size < 1:
+            raise UserError(f"size must be at least 1 pixel, got {size}")
+        self.generator = generator
+        self.directions = _checked_directions(generator, directions)
+        names = _checked_names(direction_names, len(self.directions))
+        self._size = size
+        self._held = False
+        self._closed = False
+        self._random = np.random.default_rng()
+
+        self.seed_a = _seed_box(seed, "seed A")
+        self.seed_b = _seed_box((seed + 1) % (MAX_SEED + 1), "seed B")
+        self.interpolation = _slider("A to B", 0.0, 1.0, 0.01, "0 is the image of seed A, 1 that of seed B")
+        self.sliders = tuple(
+            _slider(name, -_DIRECTION_RANGE, _DIRECTION_RANGE, 0.1, f"distance along {name}") for name in names
+        )
+        self.shuffle = ipywidgets.Button(description="Shuffle", icon="random", tooltip="two new random seeds")
+        self.reset = ipywidgets.Button(description="Reset", icon="undo", tooltip="back to the beginning")
+        self.picture = ipywidgets.Image(format="png", width=size, tooltip="the image the generator makes of this z")
+        self.status = ipywidgets.Label()
+        self._beginning = {control: control.value for control in self._controls}
+        self.view = self._laid_out()
+
+        for control in self._controls:
+            control.observe(self._on_change, names="value")
+        self.shuffle.on_click(self._on_shuffle)
+        self.reset.on_click(self._on_reset)
+        self._redraw()
+
+    @property
+    def z(self) -> torch.Tensor:
+        """The latent vector of the picture, float32 (latent_dim,)."""
+        ends = [latent.sample_latent(1, self.generator.latent_dim, box.value)[0] for box in (self.seed_a, self.seed_b)]
+        amounts = torch.tensor([slider.value for slider in self.sliders], dtype=torch.float32)
+        return latent.slerp(*ends, self.interpolation.value) + amounts @ self.directions
+
+    @property
+    def image(self) -> torch.Tensor:
+        """The picture as the generator makes it, float32 (C, S, S) in [-1, 1]."""
+        return latent.generate(self.generator, self.z[None])[0]
+
+    def close(self) -> None:
+        """Remove the widgets from the page and free what they hold; closing twice is allowed."""
+        self._closed = True
+        for control in self._controls:
+            control.unobserve_all()
+        for widget in _tree(self.view):
+            widget.close()
+
+    @property
+    def _controls(self) -> tuple[Any, ...]:
+        return (self.seed_a, self.seed_b, self.interpolation, *self.sliders)
+
+    def _laid_out(self) -> ipywidgets.HBox:
+        buttons = ipywidgets.HBox([self.shuffle, self.reset])
+        left = ipywidgets.VBox([self.seed_a, self.seed_b, buttons, self.interpolation, *self.sliders])
+        right = ipywidgets.VBox([self.picture, self.status])
+        # Wrapping puts the picture below the sliders where the page is narrow.
+        return ipywidgets.HBox([left, right], layout=ipywidgets.Layout(flex_flow="row wrap", grid_gap="1em"))
+
+    def _redraw(self) -> None:
+        self.picture.value = images.png_bytes(self.image, self._size)
+        length, typical = float(self.z.norm()), self.generator.latent_dim**0.5
+        self.status.value = f"length of z: {length:.1f} (typical: {typical:.1f})"
+
+    def _on_change(self, _change: object) -> None:
+        if not self._held:
+            self._redraw()
+
+    @contextmanager
+    def _one_redraw(self) -> Iterator[None]:
+        """Change several controls, then draw once."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        self._redraw()
+
+    def _on_shuffle(self, _button: object) -> None:
+        with self._one_redraw():
+            self.seed_a.value, self.seed_b.value = (int(s) for s in self._random.integers(MAX_SEED + 1, size=2))
+
+    def _on_reset(self, _button: object) -> None:
+        with self._one_redraw():
+            for control, value in self._beginning.items():
+                control.value = value
+
+    def __repr__(self) -> str:
+        # No address and no state that changes: notebooks store this text and compare it.
+        return f"LatentExplorer({len(self.sliders)} directions, latent_dim={self.generator.latent_dim})"
+
+    def _repr_mimebundle_(self, **_options: Any) -> dict[str, Any]:
+        bundle = {
+            "text/plain": repr(self),
+            "image/png": base64.b64encode(self.picture.value).decode("ascii"),
+        }
+        if not self._closed:
+            bundle["application/vnd.jupyter.widget-view+json"] = {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self.view.model_id,
+            }
+        return bundle
+
+
+def _checked_directions(generator: nn.Module, directions: torch.Tensor | None) -> torch.Tensor:
+    if directions is None:
+        count = min(_DEFAULT_DIRECTIONS, generator.latent_dim)
+        return latent.principal_directions(generator, n=256, k=count)
+    if directions.ndim != 2 or len(directions) == 0 or directions.shape[1] != generator.latent_dim:
+        wanted = f"(K, {generator.latent_dim}) with K >= 1"
+        raise UserError(f"directions must have shape {wanted} for this generator, got {tuple(directions.shape)}")
+    if not torch.isfinite(directions).all():
+        raise UserError("directions contain NaN or infinity")
+    return directions.detach().cpu().float()
+
+
+def _checked_names(names: Sequence[str] | None, count: int) -> list[str]:
+    if names is None:
+        return [f"direction {number + 1}" for number in range(count)]
+    if len(names) != count:
+        raise UserError(f"{count} directions need {count} names, got {len(names)}")
+    return [str(name) for name in names]
+
+
+def _seed_box(value: int, description: str) -> ipywidgets.BoundedIntText:
+    return ipywidgets.BoundedIntText(
+        value=value,
+        min=0,
+        max=MAX_SEED,
+        description=description,
+        style={"description_width": _LABEL_WIDTH},
+        tooltip=f"{description}: a whole number from 0 to {MAX_SEED}",
+    )
+
+
+def _slider(description: str, low: float, high: float, step: float, tooltip: str) -> ipywidgets.FloatSlider:
+    return ipywidgets.FloatSlider(
+        value=0.0,
+        min=low,
+        max=high,
+        step=step,
+        description=description,
+        readout_format=".2f" if step < 0.1 else ".1f",
+        style={"description_width": _LABEL_WIDTH},
+        tooltip=tooltip,
+    )
+
+
+def _tree(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
+    """A widget and everything inside it."""
+    found = [widget]
+    for child in getattr(widget, "children", ()):
+        found += _tree(child)
+    return found
