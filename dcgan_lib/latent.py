@@ -68,7 +68,7 @@ def generate(generator: nn.Module, z: torch.Tensor, batch_size: int = 64) -> tor
     Raises:
         UserError: If ``z`` does not fit the generator.
     """
-    with _evaluating(generator):
+    with evaluating(generator):
         parts = [generator(part).float().cpu() for part in _batches(generator, z, batch_size)]
     return torch.cat(parts)  # made outside inference mode, so an ordinary tensor: autograd may use it
 
@@ -331,7 +331,7 @@ def _stream(seed: int, index: int) -> np.random.Generator:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards each sub-module is back in its own mode, not in its parent's."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
@@ -354,7 +354,7 @@ def _batches(generator: nn.Module, z: torch.Tensor, batch_size: int) -> Iterator
 def _activations(generator: nn.Module, z: torch.Tensor, layer: int) -> torch.Tensor:
     """Activations (N, features) of one layer, float32 on the CPU."""
     parts = []
-    with _evaluating(generator):
+    with evaluating(generator):
         for part in _batches(generator, z, 64):
             maps = generator.features(part)
             if not 0 <= layer < len(maps):

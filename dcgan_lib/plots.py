@@ -1,0 +1,202 @@
+"""Tensors and histories in, matplotlib figures out.
+
+A figure is shown by making it the last expression of a cell, or by ``display(figure)``; nothing here opens windows or
+touches pyplot's list of figures, so nothing is shown twice and nothing needs closing. ``figure.savefig(path)`` writes
+it to a file. The looks are in :mod:`dcgan_lib.figures`; its names for figures drawn by hand can be had from here too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dcgan_lib import images as pictures
+from dcgan_lib.diagrams import network_diagram, receptive_field_overlay
+from dcgan_lib.errors import UserError
+from dcgan_lib.figures import DPI, PALETTE, WIDTH, BookFigure, show_image, style, subplots
+
+__all__ = [
+    "PALETTE",
+    "feature_maps",
+    "history",
+    "image_grid",
+    "image_rows",
+    "network_diagram",
+    "receptive_field_overlay",
+    "style",
+    "subplots",
+]
+
+
+_PADDING = 2
+
+
+def image_grid(images: torch.Tensor, columns: int = 8, titles: Sequence[str] | None = None) -> Figure:
+    """Show a batch of images as a grid, row by row, every pixel a whole number of screen pixels.
+
+    Args:
+        images: (N, C, H, W), uint8 or floating point in [-1, 1].
+        columns: Images in a row.
+        titles: N short texts, one above each image.
+
+    Raises:
+        UserError: If the images are not valid, or the number of titles is not N.
+    """
+    if titles is None:
+        return _pixel_exact(pictures.make_grid(images, columns, _PADDING))
+    images = pictures.as_uint8(images)
+    if len(titles) != len(images):
+        raise UserError(f"{len(images)} images need {len(images)} titles, got {len(titles)}")
+    columns = max(1, min(columns, len(images)))
+    rows = -(-len(images) // columns)
+    cell = min(1.4, WIDTH / columns)
+    figure, axes = subplots(rows, columns, cell * columns, (cell + 0.25) * rows)
+    for index, axis in enumerate(np.atleast_1d(axes).flat):
+        axis.axis("off")
+        if index < len(images):
+            show_image(axis, images[index])
+            axis.set_title(titles[index], fontsize=8, loc="center")
+    return figure
+
+
+def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] | None = None) -> Figure:
+    """Show labelled rows of images beneath each other: two walks, two modes, one direction after another.
+
+    Args:
+        rows: Label -> images (N, C, H, W), uint8 or floating point in [-1, 1]; every row has the same N.
+        titles: N short texts above the columns.
+
+    Raises:
+        UserError: If the rows differ in length, there are none, or the number of titles is not N.
+    """
+    counts = {len(images) for images in rows.values()}
+    if len(counts) != 1:
+        raise UserError(f"the rows must have equally many images, got {sorted(counts)}")
+    (count,) = counts
+    if titles is not None and len(titles) != count:
+        raise UserError(f"{count} columns need {count} titles, got {len(titles)}")
+    grid = pictures.make_grid(torch.cat([pictures.as_uint8(images) for images in rows.values()]), count, _PADDING)
+    figure = _pixel_exact(grid, left=1.1, top=0.25 if titles else 0.0)
+    (axis,) = figure.axes
+    height, width = next(iter(rows.values())).shape[-2:]
+    for row, label in enumerate(rows):
+        middle = row * (height + _PADDING) + height / 2
+        axis.annotate(label, (0, middle), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=9)
+    for column, title in enumerate(titles or ()):
+        middle = column * (width + _PADDING) + width / 2
+        axis.annotate(title, (middle, 0), (0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=8)
+    return figure
+
+
+def history(history: Any, x: str = "images", smooth: int = 1, references: bool = True) -> Figure:
+    """Draw the losses and D's probabilities over training.
+
+    The reference lines are where a perfect generator leaves the best discriminator: D says 1/2 to everything, so D's
+    loss ``-log D(x) - log(1 - D(G(z)))`` is 2 log 2 = 1.386 and G's loss ``-log D(G(z))`` is log 2 = 0.693.
+
+    Args:
+        history: A ``training.History``, or its ``records``: dicts with ``step``, ``images``, ``seconds``, ``d_loss``,
+            ``g_loss``, ``d_real`` and ``d_fake`` (mean D(x) and D(G(z)), in [0, 1]).
+        x: The horizontal axis: ``"step"``, ``"images"`` or ``"seconds"``.
+        smooth: Records in the moving average that is drawn over the single values; 1 for none.
+        references: Draw those lines, which hold for the non-saturating loss without label smoothing.
+
+    Raises:
+        UserError: If there are no records, they lack a value, or ``x`` is not one of the three.
+    """
+    records = list(getattr(history, "records", history))
+    names = {"step": "training step", "images": "real images seen", "seconds": "seconds of training"}
+    if x not in names:
+        raise UserError(f"x must be one of {', '.join(names)}; got {x!r}")
+    if smooth < 1:
+        raise UserError(f"smooth must be at least 1 record, got {smooth}")
+    values = {name: _column(records, name) for name in (x, "d_loss", "g_loss", "d_real", "d_fake")}
+    figure, (losses, probabilities) = subplots(1, 2, height=2.9)
+    with style():
+        _curve(losses, values[x], values["d_loss"], "discriminator", "loss of D", "-", smooth)
+        _curve(losses, values[x], values["g_loss"], "generator", "loss of G", "--", smooth)
+        if references:
+            _reference(losses, 2 * math.log(2), "2 log 2", PALETTE["discriminator"])
+            _reference(losses, math.log(2), "log 2", PALETTE["generator"])
+            _reference(probabilities, 0.5, "1/2", PALETTE["neutral"])
+            losses.set_ylim(bottom=0)
+        losses.set(title="Losses", xlabel=names[x])
+        _curve(probabilities, values[x], values["d_real"], "real", "D(x), real images", "-", smooth)
+        _curve(probabilities, values[x], values["d_fake"], "fake", "D(G(z)), generated", "--", smooth)
+        probabilities.set(title="Probability that D gives to “real”", xlabel=names[x], ylim=(0, 1))
+        for axis in (losses, probabilities):
+            axis.legend(loc="upper right", fontsize=8)
+    return figure
+
+
+def feature_maps(maps: Sequence[torch.Tensor], names: Sequence[str] | None = None, count: int = 8) -> Figure:
+    """Show the first channels of several layers, one row a layer, for one image.
+
+    Args:
+        maps: Per layer (1, C, H, W) or (C, H, W), as from ``features``; sizes may differ.
+        names: One label a row; the default is the shape.
+        count: Channels to show of each layer, the first ones: not chosen.
+
+    Returns:
+        A figure with grey levels scaled per channel from its smallest to its largest value.
+
+    Raises:
+        UserError: If a layer is not a map of one image, or the number of names is wrong.
+    """
+    layers = [layer[0] if layer.ndim == 4 and len(layer) == 1 else layer for layer in maps]
+    if not layers or any(layer.ndim != 3 for layer in layers):
+        shapes = ", ".join(str(tuple(layer.shape)) for layer in maps)
+        raise UserError(f"expected maps of one image, (1, C, H, W) or (C, H, W); got {shapes or 'none'}")
+    if names is None:
+        names = ["×".join(map(str, layer.shape)) for layer in layers]
+    if len(names) != len(layers):
+        raise UserError(f"{len(layers)} layers need {len(layers)} names, got {len(names)}")
+    figure, axes = subplots(len(layers), count, height=(WIDTH / count + 0.2) * len(layers))
+    axes = np.reshape(axes, (len(layers), count))
+    for row, (layer, name) in enumerate(zip(layers, names, strict=True)):
+        for column in range(count):
+            axes[row, column].axis("off")
+            if column < len(layer):
+                axes[row, column].imshow(layer[column].detach().cpu().float().numpy(), cmap="gray")
+        axes[row, 0].set_title(name, loc="left")
+    return figure
+
+
+def _pixel_exact(grid: torch.Tensor, left: float = 0.0, top: float = 0.0) -> BookFigure:
+    """One picture, each of its pixels a square of whole dots, about as wide as the page or less; margins in inches."""
+    _, height, width = grid.shape
+    factor = min(4, max(1, round((WIDTH - left) * DPI / width)))
+    across, down = width * factor / DPI, height * factor / DPI
+    figure = BookFigure(figsize=(left + across, top + down), dpi=DPI, facecolor="white")
+    axis = figure.add_axes((left / (left + across), 0, across / (left + across), down / (top + down)))
+    axis.axis("off")
+    axis.imshow(np.asarray(pictures.to_pil(grid)), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    return figure
+
+
+def _column(records: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """Values of one name; a missing or null one is a gap in the curve."""
+    if not records or all(name not in record for record in records):
+        raise UserError(f"the history has no values of {name!r}: was anything trained?")
+    numbers = (record.get(name) for record in records)
+    return np.array([math.nan if number is None else float(number) for number in numbers])
+
+
+def _curve(axis: Axes, x: np.ndarray, y: np.ndarray, role: str, label: str, dashes: str, smooth: int) -> None:
+    smooth = min(smooth, len(y))
+    if smooth > 1:
+        axis.plot(x, y, color=PALETTE[role], alpha=0.25, linewidth=0.8)
+        # The mean of the last `smooth` values: nothing is shown before it has happened.
+        x, y = x[smooth - 1 :], np.convolve(y, np.full(smooth, 1 / smooth), mode="valid")
+    axis.plot(x, y, color=PALETTE[role], label=label, linestyle=dashes)
+
+
+def _reference(axis: Axes, y: float, text: str, colour: str) -> None:
+    axis.axhline(y, color=colour, linestyle=":", linewidth=1)
+    axis.annotate(text, (0.01, y), xycoords=("axes fraction", "data"), va="bottom", fontsize=8, color=colour)
