@@ -1,0 +1,99 @@
+"""What several test files share: the built book and a real browser."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# No sandbox, since continuous integration runs as root; and no background traffic, since a test that looks for
+# requests to other hosts must see the page's own alone.
+BROWSER_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+INSTALLED_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+MACOS_BROWSERS = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+
+
+def find_browser() -> str | None:
+    """Return the path of an installed Chromium or Chrome."""
+    for name in (os.environ.get("DCGAN_BROWSER", ""), *INSTALLED_BROWSERS, *MACOS_BROWSERS):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+def install_browser() -> str | None:
+    """Install a browser; return its path, or None for Playwright's own, which Playwright finds by itself.
+
+    Playwright's own is tried first; where it cannot be downloaded and we are root on Debian, Debian's package is next.
+    """
+    command = [sys.executable, "-m", "playwright", "install", "chromium"]
+    if subprocess.run(command, capture_output=True, timeout=300).returncode == 0:
+        return None
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        subprocess.run(["apt-get", "update", "-qq"], capture_output=True, timeout=300)
+        subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], capture_output=True, timeout=600)
+    return find_browser()
+
+
+def launch(playwright):
+    """Start a headless browser: an installed one, or else one that is installed now; never skip."""
+    path = find_browser()
+    try:
+        return playwright.chromium.launch(executable_path=path or install_browser(), args=BROWSER_ARGUMENTS)
+    except Exception as error:
+        pytest.fail(
+            "no browser could be started. Install Chromium or Google Chrome, or name one in the environment variable "
+            f"DCGAN_BROWSER, or run `python -m playwright install --with-deps chromium`. {error}",
+            pytrace=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium or Chrome for the whole session."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+def build_book(root: Path) -> subprocess.CompletedProcess:
+    """Build the book of a checkout as `make book` does, and return the finished process."""
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "-W", "-n", "--keep-going"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
+
+
+def copy_checkout(target: Path) -> Path:
+    """Copy what the book is made of, without its outputs and without `.git`, to ``target``."""
+    for name in ("book", "dcgan_lib", "tools"):
+        shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("_config.yml", "_toc.yml", "README.md", "CONTRIBUTING.md", "CITATION.cff"):
+        shutil.copy(ROOT / name, target / name)
+    return target
+
+
+@pytest.fixture(scope="session")
+def built_book() -> Path:
+    """The folder of the built pages, up to date with the sources."""
+    finished = build_book(ROOT)
+    assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-8000:]
+    html = ROOT / "_build" / "html"
+    assert (html / "index.html").is_file()
+    return html
