@@ -82,7 +82,8 @@ def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] | None = 
     if titles is not None and len(titles) != count:
         raise UserError(f"{count} columns need {count} titles, got {len(titles)}")
     grid = pictures.make_grid(torch.cat([pictures.as_uint8(images) for images in rows.values()]), count, _PADDING)
-    figure = _pixel_exact(grid, left=1.1, top=0.25 if titles else 0.0)
+    longest = max(len(line) for label in rows for line in label.split("\n"))
+    figure = _pixel_exact(grid, left=0.15 + 0.08 * longest, top=0.25 if titles else 0.0)
     (axis,) = figure.axes
     height, width = next(iter(rows.values())).shape[-2:]
     for row, label in enumerate(rows):
@@ -164,7 +165,7 @@ def feature_maps(maps: Sequence[torch.Tensor], names: Sequence[str] | None = Non
             axes[row, column].axis("off")
             if column < len(layer):
                 axes[row, column].imshow(layer[column].detach().cpu().float().numpy(), cmap="gray")
-        axes[row, 0].set_title(name, loc="left")
+        axes[row, 0].set_title(name, loc="left", fontsize=9)
     return figure
 
 
