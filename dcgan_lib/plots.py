@@ -69,23 +69,23 @@ def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] | None = 
     """Show labelled rows of images beneath each other: two walks, two modes, one direction after another.
 
     Args:
-        rows: Label -> images (N, C, H, W), uint8 or floating point in [-1, 1]; every row has the same N.
+        rows: Label -> images (N, C, H, W), uint8 or floating point in [-1, 1]; every row has the same shape.
         titles: N short texts above the columns.
 
     Raises:
-        UserError: If the rows differ in length, there are none, or the number of titles is not N.
+        UserError: If the rows differ in shape, there are none, or the number of titles is not N.
     """
-    counts = {len(images) for images in rows.values()}
-    if len(counts) != 1:
-        raise UserError(f"the rows must have equally many images, got {sorted(counts)}")
-    (count,) = counts
+    shapes = {tuple(images.shape) for images in rows.values()}
+    if len(shapes) != 1:
+        raise UserError(f"every row must have as many images of one size; got shapes {sorted(shapes)}")
+    images = torch.cat([pictures.as_uint8(row) for row in rows.values()])
+    height, width, count = *images.shape[-2:], len(images) // len(rows)
     if titles is not None and len(titles) != count:
         raise UserError(f"{count} columns need {count} titles, got {len(titles)}")
-    grid = pictures.make_grid(torch.cat([pictures.as_uint8(images) for images in rows.values()]), count, _PADDING)
+    grid = pictures.make_grid(images, count, _PADDING)
     longest = max(len(line) for label in rows for line in label.split("\n"))
     figure = _pixel_exact(grid, left=0.15 + 0.08 * longest, top=0.25 if titles else 0.0)
     (axis,) = figure.axes
-    height, width = next(iter(rows.values())).shape[-2:]
     for row, label in enumerate(rows):
         middle = row * (height + _PADDING) + height / 2
         axis.annotate(label, (0, middle), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=9)

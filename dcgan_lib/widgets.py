@@ -235,8 +235,11 @@ def _slider(description: str, low: float, high: float, step: float, tooltip: str
 
 
 def _tree(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
-    """A widget and everything inside it."""
+    """A widget and everything inside it, with the layouts and styles, which are widgets as well."""
     found = [widget]
+    for name in ("layout", "style"):
+        if hasattr(widget, name):
+            found.append(getattr(widget, name))
     for child in getattr(widget, "children", ()):
         found += _tree(child)
     return found
