@@ -1,23 +1,21 @@
 """The default data set: cartoon cats put together from parts, so that five factors of every image are known.
 
-The parts were drawn by David Revoy and are licensed CC BY 4.0 (https://www.peppercarrot.com). They ship, as 1024-pixel
-RGBA images, inside the Python package ``robohash`` (its set 4). Nothing is downloaded.
+The parts were drawn by David Revoy (https://www.peppercarrot.com), licence CC BY 4.0; `dcgan_lib.cat_parts` finds
+them in the installed package `robohash`.
+
+Ten furs are drawn, but two of them are empty, and both scarves cover the mouth. Here the empty fur counts once, and a
+cat with a scarf has the mouth "hidden", so that labels and images correspond one to one: 15 bodies x 9 furs x 15 eyes x
+(10 mouths x 14 accessories + 2 scarves) = 287,550 different cats.
 """
 
 from __future__ import annotations
-
-import importlib.util
-import os
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dcgan_lib.cat_parts import FULL_SIZE, LAYERS, PAIRS, load_parts
 from dcgan_lib.errors import UserError
-from dcgan_lib.files import atomic_write
 
 LABEL_NAMES: dict[str, tuple[str, ...]] = {
     "body": (
@@ -29,59 +27,73 @@ LABEL_NAMES: dict[str, tuple[str, ...]] = {
         "dots",
     ),
     "eyes": (
-        "wide", "sly", "beads", "worried", "monocle", "square", "closed", "startled", "bored", "green",
-        "winged", "round", "glasses", "tall", "lashes",
+        "wide", "sly", "beads", "grey pointed", "monocle", "square", "closed", "grey round", "bored", "green",
+        "winged", "round", "glasses", "narrow", "lashes",
     ),
     "mouth": (
-        "laugh", "wide smile", "small o", "shout", "chuckle", "gasp", "smile", "chatter", "teeth", "grin",
+        "red laugh", "thin smile", "small o", "shout", "laugh", "gape", "thick smile", "narrow laugh", "teeth",
+        "wide laugh", "hidden",
     ),
     "accessory": (
         "red scarf", "bell collar", "red collar", "red headband", "pink bow", "black hat", "red headphones",
-        "blue scarf", "medal collar", "typewriter", "necklace", "bandana", "blue bow", "red hat", "grey headphones",
-        "nothing",
+        "blue scarf", "barrel collar", "typewriter", "diamond necklace", "bandana", "blue bow", "red hat",
+        "silver headphones", "none",
     ),
 }  # fmt: skip
 """Factor -> what its values look like, in the order of drawing (a later part covers an earlier one)."""
 
-FACTORS = tuple(LABEL_NAMES)
-SIZES = tuple(len(names) for names in LABEL_NAMES.values())
-COUNT = int(np.prod(SIZES))  # 15 * 9 * 15 * 10 * 16 = 324,000 combinations
 DEFAULT_LIMIT = 20_000
 
-_FOLDERS = ("000#00body", "001#01fur", "002#02eyes", "003#03mouth", "004#04accessories")
-_FULL_SIZE = 1024
-_TEST_SHARE = 10  # one combination in ten is kept for the test split
-_CACHE_VERSION = 1
-_BATCH = 64  # images composed at once: small enough for the processor's cache, which makes it three times faster
+_SIZES = tuple(len(names) for names in LABEL_NAMES.values())
+_HIDDEN = LABEL_NAMES["mouth"].index("hidden")
+_SCARVES = [LABEL_NAMES["accessory"].index(name) for name in ("red scarf", "blue scarf")]
+_SPLIT_KEY = 20_151_119  # the day the DCGAN paper appeared
+_TEST_SHARE = 10  # one cat in ten is kept for the test split
+_BATCH_PIXELS = 64 * 64 * 64  # drawn at once: few enough for the processor's cache, which makes it twice as fast
+
+
+def all_cats() -> Tensor:
+    """Return the factors of every different cat, int64 (287550, 5)."""
+    body, fur, eyes, mouth, accessory = (axis.ravel() for axis in np.indices(_SIZES))
+    possible = (mouth == _HIDDEN) == np.isin(accessory, _SCARVES)
+    return torch.from_numpy(np.stack([body, fur, eyes, mouth, accessory], axis=1)[possible])
 
 
 def choose_cats(split: str, limit: int | None, seed: int) -> Tensor:
-    """Draw combinations of parts, none of them twice.
+    """Draw different cats; every accessory is as frequent as any other.
 
-    Which split a combination belongs to is fixed once for all (a permutation with its own constant key), so no seed
-    and no limit can move a test image into the training data.
+    To which split a cat belongs is fixed once for all, so no seed and no limit can move a test image into the
+    training data. A smaller limit gives the first rows of a larger one.
 
     Args:
-        split: "train" (nine combinations in ten) or "test".
-        limit: Most rows to draw; None means 20,000.
-        seed: Which rows, and their order.
+        split: "train" (nine cats in ten) or "test".
+        limit: Most cats to draw; None means 20,000. There are only 4,050 cats with a scarf: beyond some 29,000 for
+            training and 3,000 for testing, scarves become rarer than the other accessories.
+        seed: Which cats, and in which order.
 
     Returns:
         int64 (N, 5): columns body, fur, eyes, mouth, accessory.
     """
-    order = _shuffled(COUNT, key=20_151_119)  # the day the DCGAN paper appeared
-    border = COUNT // _TEST_SHARE
-    members = order[:border] if split == "test" else order[border:]
-    chosen = members[_shuffled(len(members), key=seed)[: limit or DEFAULT_LIMIT]]
-    return torch.from_numpy(np.stack(np.unravel_index(chosen, SIZES), axis=1).astype(np.int64))
+    factors = all_cats().numpy()
+    order = _shuffled(len(factors), key=_SPLIT_KEY)
+    border = len(factors) // _TEST_SHARE
+    members = factors[order[:border] if split == "test" else order[border:]]
+    members = members[_shuffled(len(members), key=seed)]
+    # The accessories take turns: first one cat of each, in random order, then the second of each, and so on.
+    turn = np.empty(len(members), dtype=np.int64)
+    for accessory in range(_SIZES[-1]):
+        mine = members[:, -1] == accessory
+        turn[mine] = np.arange(mine.sum())
+    chosen = np.argsort(turn, kind="stable")[: DEFAULT_LIMIT if limit is None else limit]
+    return torch.from_numpy(members[chosen])
 
 
 def compose_cats(factors: Tensor, image_size: int = 64) -> Tensor:
-    """Draw cats from their factors.
+    """Draw cats from their factors, as if laid part over part at 1024 pixels and averaged down.
 
     Args:
         factors: Integer (N, 5): columns body, fur, eyes, mouth, accessory; indices into `LABEL_NAMES`.
-        image_size: S; must divide 1024.
+        image_size: S, a power of two from 8 to 256.
 
     Returns:
         uint8 (N, 3, S, S), on a white background.
@@ -90,114 +102,57 @@ def compose_cats(factors: Tensor, image_size: int = 64) -> Tensor:
         UserError: If the factors have another shape or are out of range, or the parts cannot be found.
     """
     factors = torch.as_tensor(factors)
-    if factors.ndim != 2 or factors.shape[1] != len(SIZES) or factors.is_floating_point():
-        raise UserError(f"cats need integer factors of shape (N, {len(SIZES)}), not {tuple(factors.shape)}")
-    if ((factors < 0) | (factors >= torch.tensor(SIZES))).any():
-        raise UserError(f"a factor is out of range: {', '.join(FACTORS)} have {', '.join(map(str, SIZES))} values")
-    if image_size < 1 or _FULL_SIZE % image_size:
-        raise UserError(f"cats cannot be drawn at {image_size} pixels: choose a power of two up to {_FULL_SIZE}")
-    parts = _load_parts(image_size)
-    out = torch.empty(len(factors), 3, image_size, image_size, dtype=torch.uint8)
-    for start in range(0, len(factors), _BATCH):
-        rows = factors[start : start + _BATCH].long()
-        image = parts["base"][rows[:, 0] * SIZES[1] + rows[:, 1]]
-        for column, name in enumerate(FACTORS[2:], start=2):
-            # Premultiplied "over": what lies beneath shines through by 1 - alpha, the part adds its own colour.
-            image.mul_(parts[f"{name}_clear"][rows[:, column]]).add_(parts[f"{name}_colour"][rows[:, column]])
-        out[start : start + _BATCH] = image.add_(0.5).to(torch.uint8)
-    return out
+    if factors.ndim != 2 or factors.shape[1] != len(_SIZES) or factors.dtype.is_floating_point:
+        raise UserError(f"cats need integer factors of shape (N, {len(_SIZES)}), not {tuple(factors.shape)}")
+    if ((factors < 0) | (factors >= torch.tensor(_SIZES))).any():
+        counts = ", ".join(f"{name} {size}" for name, size in zip(LABEL_NAMES, _SIZES, strict=True))
+        raise UserError(f"a factor of a cat is out of range; the numbers of values are: {counts}")
+    if not 8 <= image_size <= 256 or FULL_SIZE % image_size:
+        raise UserError(f"cats cannot be drawn at {image_size} pixels: choose a power of two from 8 to 256")
+    parts = load_parts(image_size)
+    out = torch.empty(len(factors), 3, image_size**2, dtype=torch.uint8)
+    batch = _BATCH_PIXELS // image_size**2
+    for start in range(0, len(factors), batch):
+        out[start : start + batch] = _draw(parts, factors[start : start + batch].long())
+    return out.view(-1, 3, image_size, image_size)
+
+
+def _draw(parts: dict[str, Tensor], factors: Tensor) -> Tensor:
+    """Lay the averaged parts over each other, then add what the averages miss (see `dcgan_lib.cat_parts`)."""
+    body, fur, eyes, mouth, accessory = factors.unbind(1)
+    index = dict(zip(LAYERS, (body * _SIZES[1] + fur, eyes, mouth, accessory), strict=True))
+    clear = {name: parts[f"{name}.clear"][index[name]] for name in LAYERS[1:]}
+    beneath = {}
+    image = parts["base.colour"][index["base"]]
+    for name in LAYERS[1:]:
+        beneath[name] = image
+        image = torch.addcmul(parts[f"{name}.colour"][index[name]], image, clear[name])
+    flat = image.view(-1)
+    for lower, upper in PAIRS:
+        pair = index[lower] * len(parts[f"{upper}.clear"]) + index[upper]
+        row, pixel, value = _entries(parts, f"{lower}-{upper}", pair)
+        change = value[:, :3]
+        if lower in beneath:  # all but the base, which is opaque
+            change = change + value[:, 3:] * beneath[lower][row, :, pixel]
+        for other in LAYERS[LAYERS.index(lower) + 1 :]:
+            if other != upper:
+                change = change * clear[other][row, :, pixel]
+        place = row * image[0].numel() + pixel
+        for channel in range(3):
+            flat.index_add_(0, place + channel * image.shape[-1], change[:, channel])
+    return image.add_(0.5).clamp_(0, 255).to(torch.uint8)
+
+
+def _entries(parts: dict[str, Tensor], name: str, pair: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Look up the covariances of one pair of parts for each image: row in the batch, pixel, value (E, 4)."""
+    start, stop = parts[f"{name}.start"][pair], parts[f"{name}.start"][pair + 1]
+    count = stop - start
+    row = torch.repeat_interleave(torch.arange(len(pair)), count)
+    before = torch.cumsum(count, 0) - count
+    entry = torch.arange(len(row)) + (start - before)[row]
+    return row, parts[f"{name}.pixel"][entry], parts[f"{name}.value"][entry]
 
 
 def _shuffled(count: int, key: int) -> np.ndarray:
     # Sorting raw Philox bits, whose stream NumPy guarantees; the order of Generator.permutation may change (NEP 19).
     return np.argsort(np.random.Philox(key=key % 2**64).random_raw(count), kind="stable")
-
-
-def _load_parts(image_size: int) -> dict[str, Tensor]:
-    from safetensors.torch import load_file, save_file
-
-    path = cache_folder() / f"cats-v{_CACHE_VERSION}-{image_size}.safetensors"
-    expected = _shapes(image_size)
-    try:
-        parts = load_file(path)
-        if {name: tuple(part.shape) for name, part in parts.items()} == expected:
-            return parts
-    except Exception:  # noqa: BLE001, S110 - missing, truncated or foreign: whatever the reason, build it again
-        pass
-    parts = _build_parts(image_size)
-    try:
-        with atomic_write(path) as temporary:
-            save_file(parts, temporary)
-    except UserError:
-        pass  # the cache only saves time
-    return parts
-
-
-def _shapes(size: int) -> dict[str, tuple[int, ...]]:
-    shapes = {"base": (SIZES[0] * SIZES[1], 3, size, size)}
-    for name, count in zip(FACTORS[2:], SIZES[2:], strict=True):
-        shapes[f"{name}_colour"] = (count, 3, size, size)
-        shapes[f"{name}_clear"] = (count, 1, size, size)
-    return shapes
-
-
-def _build_parts(size: int) -> dict[str, Tensor]:
-    """Area-average the parts; fur is laid on the body at full size first, since their outlines run together."""
-    folder = part_folder()
-    bodies, furs = (list(_read_parts(folder, column)) for column in (0, 1))
-    base = []
-    for body in bodies:
-        on_white = body[:3] + 255 * (1 - body[3])
-        base += [_shrink(on_white * (1 - fur[3]) + fur[:3], size) for fur in furs]
-    parts = {"base": torch.stack(base)}
-    for column, name in enumerate(FACTORS[2:], start=2):
-        small = torch.stack([_shrink(part, size) for part in _read_parts(folder, column)])
-        parts[f"{name}_colour"] = small[:, :3].contiguous()
-        parts[f"{name}_clear"] = 1 - small[:, 3:]
-    return parts
-
-
-def _read_parts(folder: Path, column: int) -> Iterator[Tensor]:
-    """Yield float32 (4, 1024, 1024): colour times alpha in [0, 255], alpha in [0, 1]."""
-    from PIL import Image
-
-    for path in sorted((folder / _FOLDERS[column]).glob("*.png")):
-        if path.name == "006#fur6.png":
-            continue  # as empty as fur 2: keeping both would make every plain cat appear twice
-        with Image.open(path) as image:
-            pixels = torch.from_numpy(np.array(image.convert("RGBA"))).permute(2, 0, 1).float()
-        pixels[3] /= 255
-        pixels[:3] *= pixels[3]
-        yield pixels
-
-
-def _shrink(image: Tensor, size: int) -> Tensor:
-    return torch.nn.functional.avg_pool2d(image[None], _FULL_SIZE // size)[0]
-
-
-def part_folder() -> Path:
-    """Return the folder of `robohash` that holds the cat's parts, without importing that package.
-
-    Raises:
-        UserError: If `robohash` is not installed or lacks the parts.
-    """
-    spec = importlib.util.find_spec("robohash")
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        folder = Path(place) / "sets" / "set4"
-        counts = [len(list((folder / name).glob("*.png"))) for name in _FOLDERS]
-        if counts == [SIZES[0], SIZES[1] + 1, *SIZES[2:]]:
-            return folder
-    raise UserError("the parts of the data set 'cats' are missing: pip install --force-reinstall 'robohash>=1.1'")
-
-
-def cache_folder() -> Path:
-    """Return where derived data are kept: ``$DCGAN_CACHE``, or ``dcgan_lib`` in the user's cache folder."""
-    if chosen := os.environ.get("DCGAN_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "dcgan_lib"
