@@ -1,0 +1,276 @@
+"""The command line: ``dcgan train | sample | evaluate | export``, thin over the functions of the package."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from dcgan_lib import checkpoint
+from dcgan_lib.data import load_dataset
+from dcgan_lib.errors import UserError
+from dcgan_lib.files import write_json
+from dcgan_lib.models import Generator, build_discriminator, build_generator
+from dcgan_lib.training import TrainingConfig, get_device, train
+
+# What may change when a run is resumed: how long it goes on, how it reports, where it computes.
+CHANGEABLE = {"steps", "minutes", "device", "log_every", "sample_every", "checkpoint_every"}
+INTERRUPTED = 130  # the shell's exit status for "ended by Ctrl-C"
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which real images."""
+
+    data: str = "cats"
+    """cats, fashion-mnist, mnist, cifar10, celeba, or folder:PATH for any folder of images."""
+    image_size: Literal[32, 64, 128] = 64
+    """Height and width in pixels."""
+    limit: int | None = None
+    """Use at most this many images. None: 20,000 cats, all of any other data set."""
+    data_root: Path | None = None
+    """Where torchvision's data sets are kept or downloaded to. None: $DCGAN_DATA, or ./data."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a DCGAN. The run can be stopped with Ctrl-C at any time and continued with --resume."""
+
+    output: Path | None = None
+    """Folder of the run: configuration, metrics, sample grids, checkpoints. None: runs/DATA-SIZE, e.g. runs/cats-64."""
+    resume: bool = False
+    """Continue the run in --output with its own options; --minutes and --steps are totals and may be raised."""
+    width: int | None = None
+    """Channels next to the image. None: 64 on a GPU, 32 on a CPU. The paper's networks have 128."""
+    latent_dim: int = 100
+    """Length of the latent vectors."""
+    batch_norm: bool = True
+    """Batch normalisation in the discriminator, as in the paper."""
+    data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
+    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Write a grid of samples. Image i depends on the seed and i alone, so grids of two counts agree."""
+
+    run: Path
+    """A run directory, a .safetensors file, or the name of released weights such as cats-64."""
+    count: int = 64
+    """Number of images."""
+    seed: int = 0
+    """Seed of the latent vectors."""
+    columns: int = 8
+    """Images in a row."""
+    output: Path | None = None
+    """The PNG file. None: samples-seed-SEED.png in the run directory, or here for other weights."""
+    device: str = "auto"
+    """cuda, mps or cpu. auto: the first of them there is."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Score a trained generator against real images and store the scores as JSON."""
+
+    run: Path
+    """A run directory."""
+    samples: int | None = None
+    """Number of generated images. None: 5,000, or half the number of real images where that is less."""
+    seed: int = 0
+    """Seed of the samples."""
+    output: Path | None = None
+    """The JSON file. None: evaluation.json in the run directory."""
+    device: str = "auto"
+    """cuda, mps or cpu. auto: the first of them there is."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Export a trained generator as ONNX, or as one small safetensors file to share."""
+
+    run: Path
+    """A run directory, a .safetensors file, or the name of released weights such as cats-64."""
+    output: Path = Path("generator.onnx")
+    """The file to write; its ending, .onnx or .safetensors, says which format."""
+    half: bool = False
+    """Store a .safetensors file in float16: half the size."""
+
+
+def run_train(options: TrainOptions) -> int:
+    """``dcgan train``."""
+    data, config, output = options.data, options.training, run_folder(options)
+    device = get_device(config.device)
+    dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
+    width = options.width or (32 if device.type == "cpu" else 64)
+    generator = build_generator(data.image_size, dataset.channels, options.latent_dim, width)
+    discriminator = build_discriminator(data.image_size, dataset.channels, width, options.batch_norm)
+    described = {name: None if value is None else str(value) for name, value in asdict(data).items()}
+    described |= {"image_size": data.image_size, "limit": data.limit}
+    print(f"{len(dataset):,} images of {data.data}, {data.image_size}x{data.image_size}; width {width}; {device}")
+    history = train(generator, discriminator, dataset, config, output, options.resume, described)
+    done = "interrupted" if history.interrupted else "done"
+    print(f"{done} after {history.step:,} steps; grids in {output / 'samples'}")
+    print(f"continue:  dcgan train --output {output} --resume --minutes MORE")
+    print(f"sample:    dcgan sample --run {output}")
+    return INTERRUPTED if history.interrupted else 0
+
+
+def run_sample(options: SampleOptions) -> int:
+    """``dcgan sample``."""
+    from dcgan_lib.images import save_png
+    from dcgan_lib.latent import sample
+
+    if not 1 <= options.count <= 100_000:
+        raise UserError(f"--count {options.count} must be between 1 and 100000")
+    generator = load_any_generator(options.run).to(get_device(options.device))
+    folder = options.run if options.run.is_dir() else Path()
+    output = options.output or folder / f"samples-seed-{options.seed}.png"
+    save_png(sample(generator, options.count, options.seed), output, options.columns)
+    print(output)
+    return 0
+
+
+def run_evaluate(options: EvaluateOptions) -> int:
+    """``dcgan evaluate``."""
+    from dcgan_lib.metrics import evaluate
+
+    config = read_config(options.run)
+    data = data_options(config)
+    generator = checkpoint.load_generator(options.run).to(get_device(options.device))
+    dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
+    scores = evaluate(generator, dataset, samples=options.samples, seed=options.seed)
+    output = options.output or options.run / "evaluation.json"
+    write_json(output, scores.to_dict())
+    print(scores.table())
+    print(output)
+    return 0
+
+
+def run_export(options: ExportOptions) -> int:
+    """``dcgan export``."""
+    generator = load_any_generator(options.run)
+    if options.output.suffix == ".safetensors":
+        dtype = torch.float16 if options.half else torch.float32
+        checkpoint.save_weights(options.output, {"generator": generator}, dtype=dtype)
+    elif options.output.suffix == ".onnx":
+        from dcgan_lib.export import export_onnx
+
+        export_onnx(generator, options.output)
+    else:
+        raise UserError(f"--output {options.output} must end in .onnx or .safetensors")
+    print(options.output)
+    return 0
+
+
+def load_any_generator(run: Path) -> Generator:
+    """Load a generator from a run directory, a weights file, or the name of released weights."""
+    if not run.exists() and str(run) in checkpoint.pretrained_names():
+        return checkpoint.load_pretrained(str(run))
+    return checkpoint.load_generator(run)
+
+
+def run_folder(options: TrainOptions) -> Path:
+    """The run directory: ``--output``, or one named after the data and the image size."""
+    if options.output is not None:
+        return options.output
+    name = Path(options.data.data.removeprefix("folder:")).name or "folder"
+    return Path("runs") / f"{name}-{options.data.image_size}"
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Read ``config.json`` of a run directory.
+
+    Raises:
+        UserError: If the folder holds no run, or the file is damaged.
+    """
+    path = run / checkpoint.CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return {name: config[name] for name in ("data", "generator", "discriminator", "training")}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{run} holds no run; train one with: dcgan train --output {run}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def data_options(config: dict[str, Any]) -> DataOptions:
+    """The data options stored in a run's configuration."""
+    stored = config["data"]
+    root = stored.get("data_root")
+    return DataOptions(stored["name"], stored["image_size"], stored.get("limit"), Path(root) if root else None)
+
+
+def resumed_options(output: Path) -> TrainOptions:
+    """The options a run was started with."""
+    config = read_config(output)
+    try:
+        return TrainOptions(
+            output=output,
+            resume=True,
+            width=config["generator"]["width"],
+            latent_dim=config["generator"]["latent_dim"],
+            batch_norm=config["discriminator"]["batch_norm"],
+            data=data_options(config),
+            training=TrainingConfig(**config["training"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{output / checkpoint.CONFIG_NAME} is damaged: {error}") from error
+
+
+def resume_options(options: TrainOptions, arguments: Sequence[str]) -> TrainOptions:
+    """Fill in what the command line leaves out from the run that is continued.
+
+    Raises:
+        UserError: If the command line changes what must stay the same.
+    """
+    before = resumed_options(run_folder(options))
+    # Parsed a second time with the run's own options as defaults: what differs then was asked for.
+    after = tyro.cli(TrainOptions, prog="dcgan train", args=list(arguments)[1:], default=before)
+    for old, new in ((before, after), (before.data, after.data), (before.training, after.training)):
+        for name in (f.name for f in fields(old) if f.name not in CHANGEABLE | {"data", "training", "output"}):
+            if getattr(old, name) != getattr(new, name):
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} was {getattr(old, name)} in this run and cannot change; leave it out")
+    return after
+
+
+Options = Annotated[
+    Annotated[TrainOptions, tyro.conf.subcommand("train")]
+    | Annotated[SampleOptions, tyro.conf.subcommand("sample")]
+    | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
+    | Annotated[ExportOptions, tyro.conf.subcommand("export")],
+    None,
+]
+COMMANDS: dict[type, Callable[[Any], int]] = {
+    TrainOptions: run_train,
+    SampleOptions: run_sample,
+    EvaluateOptions: run_evaluate,
+    ExportOptions: run_export,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a mistake the user can mend is printed as one line, with exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        options = tyro.cli(Options, prog="dcgan", description=__doc__, args=arguments)
+        if isinstance(options, TrainOptions) and options.resume:
+            options = resume_options(options, arguments)
+        return COMMANDS[type(options)](options)
+    except UserError as error:
+        message = str(error)
+    except torch.OutOfMemoryError:
+        message = "the device's memory is full; try a smaller --batch-size or --width"
+    except OSError as error:
+        message = f"{error.filename or 'the system'}: {error.strerror or error}"
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    print(f"dcgan: error: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,527 @@
+"""The adversarial training loop: one step of D, one step of G, logged, sampled, saved and resumable.
+
+Everything random in step ``t`` is drawn from a generator seeded by ``(seed, t)``, and the images of step ``t`` are a
+function of ``(seed, t)`` too. So a resumed run needs no random state to continue exactly where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm.auto import tqdm
+
+from dcgan_lib import checkpoint, losses
+from dcgan_lib.data import ImageDataset, to_model_range
+from dcgan_lib.errors import UserError
+from dcgan_lib.files import atomic_write, write_json
+from dcgan_lib.images import save_png
+from dcgan_lib.latent import generate, sample_latent
+from dcgan_lib.models import Discriminator, Generator
+
+METRICS_NAME = "metrics.jsonl"
+DEFAULT_STEPS = 10_000
+GRID_COUNT = 64
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train. The defaults are section 4 of Radford et al. (2015), with z drawn from a normal distribution."""
+
+    steps: int | None = None
+    """Steps in all, one update of D and of G each. None: 10,000, or as many as fit where `minutes` is given."""
+    minutes: float | None = None
+    """Stop after this much training time, in minutes, if `steps` are not done before."""
+    batch_size: int = 128
+    """Images in a batch of real images, and of generated ones."""
+    learning_rate: float = 2e-4
+    """Adam's learning rate, for both networks."""
+    beta1: float = 0.5
+    """Adam's decay of the gradient's running mean; the usual 0.9 makes the game oscillate."""
+    beta2: float = 0.999
+    """Adam's decay of the squared gradient's running mean."""
+    loss: Literal["non_saturating", "minimax", "least_squares", "hinge", "wasserstein"] = "non_saturating"
+    """The game that is played; see `dcgan_lib.losses`."""
+    label_smoothing: float = 0.0
+    """D's target for real images is 1 minus this; generated images keep the target 0 (one-sided)."""
+    instance_noise: float = 0.0
+    """Standard deviation of the normal noise added to all that D sees, real and generated, on the scale [-1, 1]."""
+    r1_gamma: float = 0.0
+    """Weight of the R1 penalty, gamma / 2 times the squared gradient of D at real images. 0: none."""
+    r1_every: int = 1
+    """Apply R1 at every so many steps, that much stronger."""
+    average_half_life: float = 0.0
+    """Average G's weights over this many images' half-life, batch-norm statistics included. 0: no averaging. Early in
+    a run the half-life is a twentieth of the images seen, so that the first weights are soon forgotten."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the convolutions. auto: bfloat16 where the processor has instructions for it."""
+    device: str = "auto"
+    """cuda, cuda:1, mps or cpu. auto: the first of them there is."""
+    seed: int = 0
+    """Seed of the order of the images, of every z and of all noise."""
+    log_every: int = 50
+    """Steps between two lines of metrics.jsonl."""
+    sample_every: int = 1000
+    """Steps between two grids of samples; the z of a grid never change."""
+    checkpoint_every: int = 1000
+    """Steps between two checkpoints; one more is written at the end."""
+
+    def __post_init__(self) -> None:
+        """Reject values that cannot work, before anything is computed."""
+        at_least_one = ("steps", "batch_size", "r1_every", "log_every", "sample_every", "checkpoint_every")
+        for name in at_least_one:
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= 10**12:
+                raise UserError(f"{name}={value} must be at least 1")
+        _check_range(self, "minutes", 0, 60 * 24 * 365, open_low=True)
+        _check_range(self, "learning_rate", 0, 1, open_low=True)
+        _check_range(self, "beta1", 0, 1, open_high=True)
+        _check_range(self, "beta2", 0, 1, open_high=True)
+        _check_range(self, "label_smoothing", 0, 0.5)
+        _check_range(self, "instance_noise", 0, 10)
+        _check_range(self, "r1_gamma", 0, 1e6)
+        _check_range(self, "average_half_life", 0, 1e12)
+        _check_range(self, "seed", 0, 2**63 - 1)
+        if self.batch_size > 65_536:
+            raise UserError(f"batch_size={self.batch_size} must be at most 65536")
+        if self.loss not in losses.LOSSES:
+            raise UserError(f"loss={self.loss!r} is unknown; choose from {', '.join(losses.LOSSES)}")
+        if self.label_smoothing and self.loss not in ("non_saturating", "minimax"):
+            raise UserError(f"label_smoothing has no meaning for the loss {self.loss}; set it to 0")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise UserError(f"precision={self.precision!r} is unknown; choose auto, float32 or bfloat16")
+
+
+@dataclass
+class History:
+    """What a run did.
+
+    Attributes:
+        records: The lines of ``metrics.jsonl``: ``step``, ``images``, ``seconds``, ``images_per_second`` and, averaged
+            over the steps since the line before, ``d_loss``, ``g_loss``, ``d_real`` = D(x), ``d_fake`` = D(G(z)).
+        generator: The generator to sample from: the averaged one where averaging was on.
+        step: Steps done.
+        interrupted: Whether Ctrl-C or SIGTERM ended the run before its time.
+    """
+
+    generator: Generator
+    records: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0
+    interrupted: bool = False
+
+    def column(self, name: str) -> list[float]:
+        """One quantity of ``records`` over time, such as ``history.column("d_loss")``."""
+        return [record[name] for record in self.records]
+
+
+def get_device(name: str = "auto") -> torch.device:
+    """Choose where to compute: CUDA, else Apple MPS, else the CPU.
+
+    Args:
+        name: ``"auto"``, or the device wanted.
+
+    Raises:
+        UserError: If the device wanted is unknown or not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device={name!r} is unknown; choose auto, cuda, mps or cpu") from error
+    there = {"cpu": True, "cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps}
+    if not there.get(device.type, False):
+        raise UserError(f"device={name!r} is not available here; choose auto or cpu")
+    return device
+
+
+def train_step(
+    generator: Generator,
+    discriminator: Discriminator,
+    d_optimizer: torch.optim.Optimizer,
+    g_optimizer: torch.optim.Optimizer,
+    real: Tensor,
+    z: Tensor,
+    config: TrainingConfig,
+    random: torch.Generator | None = None,
+    penalise: bool = True,
+) -> dict[str, Tensor]:
+    """One step of each player, in the order of the paper: D on a real and a fake batch, then G against the new D.
+
+    Both batches go through D apart, so that its batch norm never mixes them, and G's step uses the same fakes again,
+    as the authors' own code does.
+
+    Args:
+        generator: G, in train mode.
+        discriminator: D, in train mode.
+        d_optimizer: Optimizer of D's parameters.
+        g_optimizer: Optimizer of G's parameters.
+        real: Real images in [-1, 1], float (N, C, S, S).
+        z: Latent vectors, float (N, latent_dim).
+        config: Loss, smoothing, noise and penalty are read from it.
+        random: Source of the instance noise, on the device of ``real``.
+        penalise: Whether this step applies the R1 penalty, if the configuration has one.
+
+    Returns:
+        Scalars ``d_loss``, ``g_loss``, ``d_real`` and ``d_fake``, detached and still on the device. ``d_real`` and
+        ``d_fake`` are D's mean probability of "real" before its update.
+    """
+    loss, options = losses.LOSSES[config.loss], {}
+    if config.label_smoothing:
+        options["real_label"] = 1 - config.label_smoothing
+    autocast = _autocast(real.device, config.precision)
+    penalise = penalise and config.r1_gamma > 0
+
+    # D's step. Its loss must not reach G: detach() cuts the graph there.
+    real = _with_noise(real, config.instance_noise, random).requires_grad_(penalise)
+    with autocast:
+        fake = generator(z)
+        real_logits = discriminator(real).float()
+        fake_logits = discriminator(_with_noise(fake.detach(), config.instance_noise, random)).float()
+    d_loss = loss(real_logits, fake_logits, **options).d_loss
+    total = d_loss
+    if penalise:
+        total = d_loss + 0.5 * config.r1_gamma * config.r1_every * losses.r1(real_logits, real)
+    d_optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    d_optimizer.step()
+
+    # G's step. The gradient passes through D, but nobody needs D's own weight gradients.
+    discriminator.requires_grad_(False)
+    with autocast:
+        new_logits = discriminator(_with_noise(fake, config.instance_noise, random)).float()
+    g_loss = loss(real_logits.detach(), new_logits, **options).g_loss
+    g_optimizer.zero_grad(set_to_none=True)
+    g_loss.backward()
+    g_optimizer.step()
+    discriminator.requires_grad_(True)
+
+    return {
+        "d_loss": d_loss.detach(),
+        "g_loss": g_loss.detach(),
+        "d_real": real_logits.detach().sigmoid().mean(),
+        "d_fake": fake_logits.detach().sigmoid().mean(),
+    }
+
+
+def train(
+    generator: Generator,
+    discriminator: Discriminator,
+    dataset: ImageDataset,
+    config: TrainingConfig | None = None,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    data_options: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> History:
+    """Train both networks in place.
+
+    Ctrl-C and SIGTERM end the run after the step at hand and leave it resumable; a second Ctrl-C stops at once.
+
+    Args:
+        generator: G.
+        discriminator: D.
+        dataset: The real images; the same size and channels as the networks'.
+        config: How to train; None for the paper's way.
+        run_dir: Folder for configuration, metrics, sample grids and checkpoints; None to write nothing.
+        resume: Continue the run in ``run_dir``; ``config`` may then raise ``steps`` or ``minutes``.
+        data_options: How ``dataset`` was loaded; stored in ``config.json`` for whoever resumes or evaluates the run.
+        progress: Show a progress bar.
+
+    Returns:
+        The history, with the generator to sample from.
+
+    Raises:
+        UserError: If sizes do not match, the folder holds a run already or none to resume, a file cannot be written,
+            or a loss stops being finite (the last good checkpoint is then kept).
+    """
+    config = config or TrainingConfig()
+    _check_shapes(generator, discriminator, dataset)
+    run = _Run(generator, discriminator, dataset, config)
+    if run_dir is not None:
+        run.open_folder(Path(run_dir), resume, data_options or {})
+    elif resume:
+        raise UserError("resume needs the folder of the run: give run_dir")
+    with _graceful_stop() as stop:
+        return run.play(stop, progress)
+
+
+class _Run:
+    """The state of one run: networks, optimizers, average, step, clock and history."""
+
+    def __init__(
+        self, generator: Generator, discriminator: Discriminator, dataset: ImageDataset, config: TrainingConfig
+    ) -> None:
+        self.device = get_device(config.device)
+        layout = {"device": self.device, "memory_format": torch.channels_last}
+        self.generator, self.discriminator = generator.to(**layout).train(), discriminator.to(**layout).train()
+        self.average = average_model(self.generator, config) if config.average_half_life else None
+        self.d_optimizer, self.g_optimizer = (
+            torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2))
+            for network in (discriminator, generator)
+        )
+        self.dataset, self.config, self.folder = dataset, config, None
+        self.images = dataset.images.to(self.device)
+        self.history = History(generator=self.sampler)
+        self.seconds, self.grid_z = 0.0, sample_latent(GRID_COUNT, generator.latent_dim, config.seed)
+        self.sums: dict[str, Tensor] = {}
+        self.since_log = 0
+
+    @property
+    def sampler(self) -> Generator:
+        """The generator to sample from."""
+        return self.generator if self.average is None else self.average.module
+
+    def play(self, stop: _Stop, progress: bool) -> History:
+        """Train until the steps or the minutes are over, or a signal asks to stop."""
+        config, history = self.config, self.history
+        last_step = config.steps or (math.inf if config.minutes else DEFAULT_STEPS)
+        deadline = 60 * config.minutes if config.minutes else math.inf
+        with _progress_bar(progress, history.step, last_step) as bar:
+            while history.step < last_step and self.seconds < deadline and not stop.asked:
+                started = time.perf_counter()
+                self._advance()
+                self.seconds += time.perf_counter() - started
+                if history.step % config.log_every == 0:
+                    self._log(bar)
+                if history.step % config.sample_every == 0:
+                    self._save_grid()
+                if history.step % config.checkpoint_every == 0:
+                    self.save()
+                bar.update()
+        history.interrupted = stop.asked
+        self._log()
+        self._save_grid()
+        self.save()
+        self.sampler.eval()
+        return history
+
+    def _advance(self) -> None:
+        step, config = self.history.step, self.config
+        indices = batch_indices(len(self.images), config.batch_size, step, config.seed)
+        real = to_model_range(self.images[indices.to(self.device)]).contiguous(memory_format=torch.channels_last)
+        random = torch.Generator(self.device).manual_seed(_mix(config.seed, step))
+        z = torch.randn(config.batch_size, self.generator.latent_dim, generator=random, device=self.device)
+        values = train_step(
+            self.generator, self.discriminator, self.d_optimizer, self.g_optimizer,
+            real, z, config, random, penalise=step % config.r1_every == 0,
+        )  # fmt: skip
+        if self.average is not None:
+            self.average.update_parameters(self.generator)
+        self.sums = {name: value + self.sums.get(name, 0) for name, value in values.items()}
+        self.history.step, self.since_log = step + 1, self.since_log + 1
+
+    def _log(self, bar: tqdm | None = None) -> None:
+        """Average what happened since the last record; the only place where the host waits for the device."""
+        if not self.since_log:
+            return
+        history, batch = self.history, self.config.batch_size
+        means = {name: float(value) / self.since_log for name, value in self.sums.items()}
+        if not all(map(math.isfinite, means.values())):
+            raise UserError(
+                f"the loss is not finite at step {history.step}; try a lower learning rate, --precision float32, or "
+                "some instance noise" + (f"; {self.folder} keeps its last good checkpoint" if self.folder else "")
+            )
+        before = history.records[-1] if history.records else {"seconds": 0.0}
+        rate = self.since_log * batch / max(self.seconds - before["seconds"], 1e-9)
+        record = {"step": history.step, "images": history.step * batch, "seconds": round(self.seconds, 3)}
+        record |= {"images_per_second": round(rate, 1)} | {name: round(value, 6) for name, value in means.items()}
+        history.records.append(record)
+        self.sums, self.since_log = {}, 0
+        if bar is not None:
+            bar.set_postfix({name: f"{means[name]:.3f}" for name in ("d_loss", "g_loss")}, refresh=False)
+        if self.folder:
+            with (self.folder / METRICS_NAME).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def _save_grid(self) -> None:
+        if self.folder:
+            images = generate(self.sampler, self.grid_z)
+            save_png(images, self.folder / "samples" / f"step-{self.history.step:06d}.png")
+
+    def open_folder(self, folder: Path, resume: bool, data_options: Mapping[str, Any]) -> None:
+        """Begin a run in ``folder``, or continue the one that is there."""
+        self.folder = folder
+        if resume:
+            self._restore(checkpoint.load_state(folder))
+        elif (folder / checkpoint.CONFIG_NAME).exists() or (folder / checkpoint.STATE_NAME).exists():
+            raise UserError(f"{folder} already holds a run; add --resume to continue it, or choose another --output")
+        versions = {"torch": torch.__version__, "device": str(self.device)}
+        config = {
+            "data": {"name": self.dataset.name} | dict(data_options),
+            "generator": self.generator.architecture,
+            "discriminator": self.discriminator.architecture,
+            "training": asdict(self.config),
+            "versions": versions,
+        }
+        write_json(folder / checkpoint.CONFIG_NAME, config)
+        lines = "".join(json.dumps(record) + "\n" for record in self.history.records)
+        with atomic_write(folder / METRICS_NAME) as temporary:
+            temporary.write_text(lines, encoding="utf-8")
+
+    def save(self) -> None:
+        """Write both checkpoint files; refuses to replace good weights by ones that are not finite."""
+        if not self.folder:
+            return
+        self._log()
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        state = {name: network.state_dict() for name, network in networks.items()}
+        state |= {"d_optimizer": self.d_optimizer.state_dict(), "g_optimizer": self.g_optimizer.state_dict()}
+        if self.average is not None:
+            networks["average"] = self.average.module
+            state["average"] = self.average.state_dict()
+        state |= {"step": self.history.step, "seconds": self.seconds, "records": self.history.records}
+        checkpoint.save_state(self.folder, state)
+        checkpoint.save_weights(self.folder / checkpoint.WEIGHTS_NAME, networks, self.history.step)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        targets = {"generator": self.generator, "discriminator": self.discriminator}
+        targets |= {"d_optimizer": self.d_optimizer, "g_optimizer": self.g_optimizer}
+        if self.average is not None:
+            targets["average"] = self.average
+        for name, target in targets.items():
+            checkpoint.restore(target, state.get(name), name)
+        self.history.step, self.seconds = state["step"], state["seconds"]
+        self.history.records = list(state["records"])
+
+
+def average_model(generator: Generator, config: TrainingConfig) -> AveragedModel:
+    """An exponential moving average of G's weights and batch-norm statistics (Yazici et al. 2019).
+
+    With the half-life ``h``, in images, ``average = decay * average + (1 - decay) * weights`` after each step, with
+    ``decay = 0.5 ** (batch_size / h)``; ``h`` is at most a twentieth of the images seen so far.
+    """
+
+    def update(averages: list[Tensor], values: list[Tensor], updates: Tensor) -> None:
+        seen = config.batch_size * (int(updates) + 1)
+        half_life = min(config.average_half_life, 0.05 * seen)
+        decay = 0.5 ** (config.batch_size / half_life)
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, 1 - decay)
+        else:  # batch norm's count of batches
+            torch._foreach_copy_(averages, values)
+
+    return AveragedModel(generator, multi_avg_fn=torch.no_grad()(update), use_buffers=True)
+
+
+def batch_indices(count: int, batch_size: int, step: int, seed: int) -> Tensor:
+    """Indices of the images of one step: the data set is shuffled anew for every pass, and no image is left out.
+
+    A batch may begin in one pass and end in the next. It depends on nothing but the arguments.
+
+    Returns:
+        int64 (batch_size,).
+    """
+    first = step * batch_size
+    epochs = range(first // count, (first + batch_size - 1) // count + 1)
+    order = torch.cat([_permutation(count, seed, epoch) for epoch in epochs])
+    return order[first - epochs[0] * count :][:batch_size]
+
+
+_permutations: dict[tuple[int, int, int], Tensor] = {}
+
+
+def _permutation(count: int, seed: int, epoch: int) -> Tensor:
+    key = (count, seed, epoch)
+    if key not in _permutations:
+        if len(_permutations) > 4:
+            _permutations.clear()
+        random = torch.Generator().manual_seed(_mix(seed, epoch, stream=1))
+        _permutations[key] = torch.randperm(count, generator=random)
+    return _permutations[key]
+
+
+def _mix(seed: int, index: int, stream: int = 0) -> int:
+    """A 63-bit seed for one step or epoch; SeedSequence makes neighbouring ones independent."""
+    return int(np.random.SeedSequence((seed, index, stream)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _with_noise(images: Tensor, deviation: float, random: torch.Generator | None) -> Tensor:
+    if not deviation:
+        return images
+    noise = torch.empty_like(images).normal_(0.0, deviation, generator=random)
+    return images + noise
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    if precision == "auto":
+        precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # CPUs that only emulate bfloat16 are several times slower with it than in float32.
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "amx_tile"))
+
+
+class _Stop:
+    """Whether a signal has asked the run to end."""
+
+    asked = False
+
+
+@contextmanager
+def _graceful_stop() -> Iterator[_Stop]:
+    """Turn the first Ctrl-C or SIGTERM into a request; the handlers before it come back for the second."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # Python delivers signals to the main thread only
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: object) -> None:
+        stop.asked = True
+        signal.signal(number, previous[number])
+
+    for number in previous:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _progress_bar(show: bool, step: int, last_step: float) -> tqdm:
+    total = None if math.isinf(last_step) else int(last_step)
+    return tqdm(initial=step, total=total, unit="step", disable=not show, dynamic_ncols=True)
+
+
+def _check_shapes(generator: nn.Module, discriminator: nn.Module, dataset: ImageDataset) -> None:
+    sizes = {
+        "the generator makes": (generator.channels, generator.image_size),
+        "the discriminator reads": (discriminator.channels, discriminator.image_size),
+        f"the data set {dataset.name} holds": (dataset.channels, dataset.image_size),
+    }
+    if len(set(sizes.values())) > 1:
+        described = ", ".join(f"{who} {c} x {s} x {s}" for who, (c, s) in sizes.items())
+        raise UserError(f"channels and sizes differ: {described}; build all three alike")
+
+
+def _check_range(
+    config: TrainingConfig, name: str, low: float, high: float, open_low: bool = False, open_high: bool = False
+) -> None:
+    value = getattr(config, name)
+    if value is None:
+        return
+    inside = (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
+    if not inside:  # NaN ends here as well
+        raise UserError(f"{name}={value} must be {'above' if open_low else 'at least'} {low} and "
+                        f"{'below' if open_high else 'at most'} {high}")  # fmt: skip
