@@ -75,8 +75,8 @@ def browser():
 
 
 def build_book(root: Path) -> subprocess.CompletedProcess:
-    """Build the book of a checkout as `make book` does, and return the finished process."""
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "-W", "-n", "--keep-going"]
+    """Build the book of a checkout from scratch with the options of `make book`, and return the finished process."""
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "-W", "-n", "--keep-going", "--all"]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
 
 
