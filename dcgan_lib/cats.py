@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dcgan_lib.cat_parts import FULL_SIZE, LAYERS, PAIRS, load_parts
 from dcgan_lib.errors import UserError
+from dcgan_lib.seeds import shuffled
 
 LABEL_NAMES: dict[str, tuple[str, ...]] = {
     "body": (
@@ -75,10 +76,10 @@ def choose_cats(split: str, limit: int | None, seed: int) -> Tensor:
         int64 (N, 5): columns body, fur, eyes, mouth, accessory.
     """
     factors = all_cats().numpy()
-    order = _shuffled(len(factors), key=_SPLIT_KEY)
+    order = shuffled(len(factors), _SPLIT_KEY)
     border = len(factors) // _TEST_SHARE
     members = factors[order[:border] if split == "test" else order[border:]]
-    members = members[_shuffled(len(members), key=seed)]
+    members = members[shuffled(len(members), seed)]
     # The accessories take turns: first one cat of each, in random order, then the second of each, and so on.
     turn = np.empty(len(members), dtype=np.int64)
     for accessory in range(_SIZES[-1]):
@@ -151,8 +152,3 @@ def _entries(parts: dict[str, Tensor], name: str, pair: Tensor) -> tuple[Tensor,
     before = torch.cumsum(count, 0) - count
     entry = torch.arange(len(row)) + (start - before)[row]
     return row, parts[f"{name}.pixel"][entry], parts[f"{name}.value"][entry]
-
-
-def _shuffled(count: int, key: int) -> np.ndarray:
-    # Sorting raw Philox bits, whose stream NumPy guarantees; the order of Generator.permutation may change (NEP 19).
-    return np.argsort(np.random.Philox(key=key % 2**64).random_raw(count), kind="stable")

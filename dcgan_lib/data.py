@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dcgan_lib import cats
+from dcgan_lib import archives, cats, folder
 from dcgan_lib.cats import compose_cats
 from dcgan_lib.errors import UserError
 
 __all__ = ["IMAGE_SIZES", "NAMES", "ImageDataset", "compose_cats", "load_dataset", "to_model_range", "to_uint8"]
 
 IMAGE_SIZES = (32, 64, 128)
-NAMES = ("cats", "fashion-mnist", "mnist", "cifar10", "celeba", "folder:PATH")
+FOLDER = "folder:"
+NAMES = ("cats", *archives.NAMES, f"{FOLDER}PATH")
 SPLITS = ("train", "test")
 
 
@@ -89,31 +89,29 @@ def load_dataset(
     """
     _check(name, image_size, split, limit)
     if name == "cats":
-        factors = cats.choose_cats(split, limit, seed)
-        return ImageDataset(compose_cats(factors, image_size), factors, cats.LABEL_NAMES, name)
-    root = Path(root or os.environ.get("DCGAN_DATA") or "data")
-    import torchvision
-
-    cls = {"fashion-mnist": torchvision.datasets.FashionMNIST, "mnist": torchvision.datasets.MNIST}[name]
-    ds = cls(root, train=split == "train", download=True)
-    images = torch.nn.functional.pad(ds.data, (2, 2, 2, 2))[:, None]
-    labels = ds.targets[:, None]
-    if limit is not None:
-        keep = torch.from_numpy(np.random.default_rng(seed).permutation(len(images))[:limit])
-        images, labels = images[keep], labels[keep]
-    if image_size != 32:
-        images = torch.nn.functional.interpolate(images, size=(image_size, image_size), mode="bicubic", antialias=True)
-    return ImageDataset(images, labels, {"class": tuple(ds.classes)}, name)
+        labels = cats.choose_cats(split, limit, seed)
+        images, label_names = compose_cats(labels, image_size), cats.LABEL_NAMES
+    elif name.startswith(FOLDER):
+        images, labels, label_names = folder.load_folder(name.removeprefix(FOLDER), image_size, split, limit, seed)
+    else:
+        root = Path(root or os.environ.get("DCGAN_DATA") or "data").expanduser()
+        images, labels, label_names = archives.load_archive(name, image_size, split, root, limit, seed)
+    return ImageDataset(images, labels, label_names, name)
 
 
 def _check(name: str, image_size: int, split: str, limit: int | None) -> None:
-    if name not in NAMES:
-        close = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise UserError(f"there is no data set '{name}': {hint}choose one of {', '.join(NAMES)}")
+    if name not in NAMES and not name.startswith(FOLDER):
+        raise UserError(f"there is no data set '{name}': {_suggestion(name)}choose from {', '.join(NAMES)}")
     if image_size not in IMAGE_SIZES:
-        raise UserError(f"image size {image_size} is not supported: choose {', '.join(map(str, IMAGE_SIZES))}")
+        raise UserError(f"image size {image_size} is not supported: choose from {', '.join(map(str, IMAGE_SIZES))}")
     if split not in SPLITS:
         raise UserError(f"there is no split '{split}': choose {' or '.join(SPLITS)}")
-    if limit is not None and limit < 1:
-        raise UserError(f"limit must be at least 1, not {limit}")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise UserError(f"limit must be a whole number of images, at least 1, not {limit}")
+
+
+def _suggestion(name: str) -> str:
+    if Path(name).is_dir():
+        return f"did you mean '{FOLDER}{name}'? "
+    close = difflib.get_close_matches(name.lower(), NAMES, n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
