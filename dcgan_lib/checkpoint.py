@@ -133,6 +133,22 @@ def pretrained_names() -> list[str]:
     return sorted(path.stem for path in PRETRAINED.glob("*.safetensors") if not path.stem.startswith("reader-"))
 
 
+def load_config(run_dir: str | Path) -> dict[str, Any]:
+    """Read ``config.json`` of a run: ``data``, ``generator``, ``discriminator`` and ``training``, each a mapping.
+
+    Raises:
+        UserError: If the folder holds no run, or the file is damaged.
+    """
+    path = Path(run_dir) / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return {name: dict(config[name]) for name in ("data", "generator", "discriminator", "training")}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{run_dir} holds no run; train one with: dcgan train --output {run_dir}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
 def save_state(run_dir: str | Path, state: Mapping[str, Any]) -> None:
     """Write the complete training state, a mapping of tensors and plain values, to ``state.pt``, atomically."""
     with atomic_write(Path(run_dir) / STATE_NAME) as temporary:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,8 +18,6 @@ from dcgan_lib.files import write_json
 from dcgan_lib.models import Generator, build_discriminator, build_generator
 from dcgan_lib.training import TrainingConfig, get_device, train
 
-# What may change when a run is resumed: how long it goes on, how it reports, where it computes.
-CHANGEABLE = {"steps", "minutes", "device", "log_every", "sample_every", "checkpoint_every"}
 INTERRUPTED = 130  # the shell's exit status for "ended by Ctrl-C"
 
 
@@ -110,10 +107,10 @@ def run_train(options: TrainOptions) -> int:
     width = options.width or (32 if device.type == "cpu" else 64)
     generator = build_generator(data.image_size, dataset.channels, options.latent_dim, width)
     discriminator = build_discriminator(data.image_size, dataset.channels, width, options.batch_norm)
-    described = {name: None if value is None else str(value) for name, value in asdict(data).items()}
-    described |= {"image_size": data.image_size, "limit": data.limit}
+    stored = {name: None if value is None else str(value) for name, value in asdict(data).items()}
+    stored |= {"image_size": data.image_size, "limit": data.limit}
     print(f"{len(dataset):,} images of {data.data}, {data.image_size}x{data.image_size}; width {width}; {device}")
-    history = train(generator, discriminator, dataset, config, output, options.resume, described)
+    history = train(generator, discriminator, dataset, config, output, options.resume, stored)
     done = "interrupted" if history.interrupted else "done"
     print(f"{done} after {history.step:,} steps; grids in {output / 'samples'}")
     print(f"continue:  dcgan train --output {output} --resume --minutes MORE")
@@ -140,7 +137,7 @@ def run_evaluate(options: EvaluateOptions) -> int:
     """``dcgan evaluate``."""
     from dcgan_lib.metrics import evaluate
 
-    config = read_config(options.run)
+    config = checkpoint.load_config(options.run)
     data = data_options(config)
     generator = checkpoint.load_generator(options.run).to(get_device(options.device))
     dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
@@ -183,22 +180,6 @@ def run_folder(options: TrainOptions) -> Path:
     return Path("runs") / f"{name}-{options.data.image_size}"
 
 
-def read_config(run: Path) -> dict[str, Any]:
-    """Read ``config.json`` of a run directory.
-
-    Raises:
-        UserError: If the folder holds no run, or the file is damaged.
-    """
-    path = run / checkpoint.CONFIG_NAME
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return {name: config[name] for name in ("data", "generator", "discriminator", "training")}
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{run} holds no run; train one with: dcgan train --output {run}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-
-
 def data_options(config: dict[str, Any]) -> DataOptions:
     """The data options stored in a run's configuration."""
     stored = config["data"]
@@ -208,7 +189,7 @@ def data_options(config: dict[str, Any]) -> DataOptions:
 
 def resumed_options(output: Path) -> TrainOptions:
     """The options a run was started with."""
-    config = read_config(output)
+    config = checkpoint.load_config(output)
     try:
         return TrainOptions(
             output=output,
@@ -221,23 +202,6 @@ def resumed_options(output: Path) -> TrainOptions:
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{output / checkpoint.CONFIG_NAME} is damaged: {error}") from error
-
-
-def resume_options(options: TrainOptions, arguments: Sequence[str]) -> TrainOptions:
-    """Fill in what the command line leaves out from the run that is continued.
-
-    Raises:
-        UserError: If the command line changes what must stay the same.
-    """
-    before = resumed_options(run_folder(options))
-    # Parsed a second time with the run's own options as defaults: what differs then was asked for.
-    after = tyro.cli(TrainOptions, prog="dcgan train", args=list(arguments)[1:], default=before)
-    for old, new in ((before, after), (before.data, after.data), (before.training, after.training)):
-        for name in (f.name for f in fields(old) if f.name not in CHANGEABLE | {"data", "training", "output"}):
-            if getattr(old, name) != getattr(new, name):
-                option = name.replace("_", "-")
-                raise UserError(f"--{option} was {getattr(old, name)} in this run and cannot change; leave it out")
-    return after
 
 
 Options = Annotated[
@@ -261,7 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = tyro.cli(Options, prog="dcgan", description=__doc__, args=arguments)
         if isinstance(options, TrainOptions) and options.resume:
-            options = resume_options(options, arguments)
+            # Parsed a second time with the run's own options as defaults, so that it need not repeat them.
+            before = resumed_options(run_folder(options))
+            options = tyro.cli(TrainOptions, prog="dcgan train", args=list(arguments)[1:], default=before)
         return COMMANDS[type(options)](options)
     except UserError as error:
         message = str(error)

@@ -8,100 +8,36 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from dcgan_lib import checkpoint, losses
+from dcgan_lib.config import TrainingConfig
 from dcgan_lib.data import ImageDataset, to_model_range
+from dcgan_lib.device import autocast, get_device
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import atomic_write, write_json
 from dcgan_lib.images import save_png
+from dcgan_lib.interrupt import StopRequest, graceful_stop
 from dcgan_lib.latent import generate, sample_latent
 from dcgan_lib.models import Discriminator, Generator
+
+__all__ = ["History", "TrainingConfig", "batch_indices", "get_device", "train", "train_step"]
 
 METRICS_NAME = "metrics.jsonl"
 DEFAULT_STEPS = 10_000
 GRID_COUNT = 64
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train. The defaults are section 4 of Radford et al. (2015), with z drawn from a normal distribution."""
-
-    steps: int | None = None
-    """Steps in all, one update of D and of G each. None: 10,000, or as many as fit where `minutes` is given."""
-    minutes: float | None = None
-    """Stop after this much training time, in minutes, if `steps` are not done before."""
-    batch_size: int = 128
-    """Images in a batch of real images, and of generated ones."""
-    learning_rate: float = 2e-4
-    """Adam's learning rate, for both networks."""
-    beta1: float = 0.5
-    """Adam's decay of the gradient's running mean; the usual 0.9 makes the game oscillate."""
-    beta2: float = 0.999
-    """Adam's decay of the squared gradient's running mean."""
-    loss: Literal["non_saturating", "minimax", "least_squares", "hinge", "wasserstein"] = "non_saturating"
-    """The game that is played; see `dcgan_lib.losses`."""
-    label_smoothing: float = 0.0
-    """D's target for real images is 1 minus this; generated images keep the target 0 (one-sided)."""
-    instance_noise: float = 0.0
-    """Standard deviation of the normal noise added to all that D sees, real and generated, on the scale [-1, 1]."""
-    r1_gamma: float = 0.0
-    """Weight of the R1 penalty, gamma / 2 times the squared gradient of D at real images. 0: none."""
-    r1_every: int = 1
-    """Apply R1 at every so many steps, that much stronger."""
-    average_half_life: float = 0.0
-    """Average G's weights over this many images' half-life, batch-norm statistics included. 0: no averaging. Early in
-    a run the half-life is a twentieth of the images seen, so that the first weights are soon forgotten."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the convolutions. auto: bfloat16 where the processor has instructions for it."""
-    device: str = "auto"
-    """cuda, cuda:1, mps or cpu. auto: the first of them there is."""
-    seed: int = 0
-    """Seed of the order of the images, of every z and of all noise."""
-    log_every: int = 50
-    """Steps between two lines of metrics.jsonl."""
-    sample_every: int = 1000
-    """Steps between two grids of samples; the z of a grid never change."""
-    checkpoint_every: int = 1000
-    """Steps between two checkpoints; one more is written at the end."""
-
-    def __post_init__(self) -> None:
-        """Reject values that cannot work, before anything is computed."""
-        at_least_one = ("steps", "batch_size", "r1_every", "log_every", "sample_every", "checkpoint_every")
-        for name in at_least_one:
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= 10**12:
-                raise UserError(f"{name}={value} must be at least 1")
-        _check_range(self, "minutes", 0, 60 * 24 * 365, open_low=True)
-        _check_range(self, "learning_rate", 0, 1, open_low=True)
-        _check_range(self, "beta1", 0, 1, open_high=True)
-        _check_range(self, "beta2", 0, 1, open_high=True)
-        _check_range(self, "label_smoothing", 0, 0.5)
-        _check_range(self, "instance_noise", 0, 10)
-        _check_range(self, "r1_gamma", 0, 1e6)
-        _check_range(self, "average_half_life", 0, 1e12)
-        _check_range(self, "seed", 0, 2**63 - 1)
-        if self.batch_size > 65_536:
-            raise UserError(f"batch_size={self.batch_size} must be at most 65536")
-        if self.loss not in losses.LOSSES:
-            raise UserError(f"loss={self.loss!r} is unknown; choose from {', '.join(losses.LOSSES)}")
-        if self.label_smoothing and self.loss not in ("non_saturating", "minimax"):
-            raise UserError(f"label_smoothing has no meaning for the loss {self.loss}; set it to 0")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise UserError(f"precision={self.precision!r} is unknown; choose auto, float32 or bfloat16")
+# What may differ when a run is resumed: how long it goes on, how it reports, where it computes.
+CHANGEABLE = {"steps", "minutes", "device", "log_every", "sample_every", "checkpoint_every"}
 
 
 @dataclass
@@ -124,28 +60,6 @@ class History:
     def column(self, name: str) -> list[float]:
         """One quantity of ``records`` over time, such as ``history.column("d_loss")``."""
         return [record[name] for record in self.records]
-
-
-def get_device(name: str = "auto") -> torch.device:
-    """Choose where to compute: CUDA, else Apple MPS, else the CPU.
-
-    Args:
-        name: ``"auto"``, or the device wanted.
-
-    Raises:
-        UserError: If the device wanted is unknown or not there.
-    """
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device={name!r} is unknown; choose auto, cuda, mps or cpu") from error
-    there = {"cpu": True, "cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps}
-    if not there.get(device.type, False):
-        raise UserError(f"device={name!r} is not available here; choose auto or cpu")
-    return device
 
 
 def train_step(
@@ -182,12 +96,12 @@ def train_step(
     loss, options = losses.LOSSES[config.loss], {}
     if config.label_smoothing:
         options["real_label"] = 1 - config.label_smoothing
-    autocast = _autocast(real.device, config.precision)
+    autocast_context = autocast(real.device, config.precision)
     penalise = penalise and config.r1_gamma > 0
 
     # D's step. Its loss must not reach G: detach() cuts the graph there.
     real = _with_noise(real, config.instance_noise, random).requires_grad_(penalise)
-    with autocast:
+    with autocast_context:
         fake = generator(z)
         real_logits = discriminator(real).float()
         fake_logits = discriminator(_with_noise(fake.detach(), config.instance_noise, random)).float()
@@ -201,7 +115,7 @@ def train_step(
 
     # G's step. The gradient passes through D, but nobody needs D's own weight gradients.
     discriminator.requires_grad_(False)
-    with autocast:
+    with autocast_context:
         new_logits = discriminator(_with_noise(fake, config.instance_noise, random)).float()
     g_loss = loss(real_logits.detach(), new_logits, **options).g_loss
     g_optimizer.zero_grad(set_to_none=True)
@@ -255,7 +169,7 @@ def train(
         run.open_folder(Path(run_dir), resume, data_options or {})
     elif resume:
         raise UserError("resume needs the folder of the run: give run_dir")
-    with _graceful_stop() as stop:
+    with graceful_stop() as stop:
         return run.play(stop, progress)
 
 
@@ -285,7 +199,7 @@ class _Run:
         """The generator to sample from."""
         return self.generator if self.average is None else self.average.module
 
-    def play(self, stop: _Stop, progress: bool) -> History:
+    def play(self, stop: StopRequest, progress: bool) -> History:
         """Train until the steps or the minutes are over, or a signal asks to stop."""
         config, history = self.config, self.history
         last_step = config.steps or (math.inf if config.minutes else DEFAULT_STEPS)
@@ -331,10 +245,7 @@ class _Run:
         history, batch = self.history, self.config.batch_size
         means = {name: float(value) / self.since_log for name, value in self.sums.items()}
         if not all(map(math.isfinite, means.values())):
-            raise UserError(
-                f"the loss is not finite at step {history.step}; try a lower learning rate, --precision float32, or "
-                "some instance noise" + (f"; {self.folder} keeps its last good checkpoint" if self.folder else "")
-            )
+            raise self._diverged("the loss is")
         before = history.records[-1] if history.records else {"seconds": 0.0}
         rate = self.since_log * batch / max(self.seconds - before["seconds"], 1e-9)
         record = {"step": history.step, "images": history.step * batch, "seconds": round(self.seconds, 3)}
@@ -347,6 +258,13 @@ class _Run:
             with (self.folder / METRICS_NAME).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 
+    def _diverged(self, what: str) -> UserError:
+        kept = f"; the last good checkpoint is still in {self.folder}" if self.folder else ""
+        return UserError(
+            f"{what} not finite at step {self.history.step}; "
+            f"try a lower learning rate, --precision float32, or some instance noise{kept}"
+        )
+
     def _save_grid(self) -> None:
         if self.folder:
             images = generate(self.sampler, self.grid_z)
@@ -355,18 +273,18 @@ class _Run:
     def open_folder(self, folder: Path, resume: bool, data_options: Mapping[str, Any]) -> None:
         """Begin a run in ``folder``, or continue the one that is there."""
         self.folder = folder
-        if resume:
-            self._restore(checkpoint.load_state(folder))
-        elif (folder / checkpoint.CONFIG_NAME).exists() or (folder / checkpoint.STATE_NAME).exists():
-            raise UserError(f"{folder} already holds a run; add --resume to continue it, or choose another --output")
-        versions = {"torch": torch.__version__, "device": str(self.device)}
         config = {
             "data": {"name": self.dataset.name} | dict(data_options),
             "generator": self.generator.architecture,
             "discriminator": self.discriminator.architecture,
             "training": asdict(self.config),
-            "versions": versions,
+            "versions": {"torch": torch.__version__, "device": str(self.device)},
         }
+        if resume:
+            _check_unchanged(checkpoint.load_config(folder), config)
+            self._restore(checkpoint.load_state(folder))
+        elif any((folder / name).exists() for name in (checkpoint.CONFIG_NAME, checkpoint.STATE_NAME)):
+            raise UserError(f"{folder} already holds a run; add --resume to continue it, or choose another --output")
         write_json(folder / checkpoint.CONFIG_NAME, config)
         lines = "".join(json.dumps(record) + "\n" for record in self.history.records)
         with atomic_write(folder / METRICS_NAME) as temporary:
@@ -377,6 +295,8 @@ class _Run:
         if not self.folder:
             return
         self._log()
+        if not all(bool(value.isfinite().all()) for value in self.generator.parameters()):
+            raise self._diverged("G's weights are")
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         state = {name: network.state_dict() for name, network in networks.items()}
         state |= {"d_optimizer": self.d_optimizer.state_dict(), "g_optimizer": self.g_optimizer.state_dict()}
@@ -456,55 +376,12 @@ def _with_noise(images: Tensor, deviation: float, random: torch.Generator | None
     return images + noise
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    if precision == "auto":
-        precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # CPUs that only emulate bfloat16 are several times slower with it than in float32.
-    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "amx_tile"))
-
-
-class _Stop:
-    """Whether a signal has asked the run to end."""
-
-    asked = False
-
-
-@contextmanager
-def _graceful_stop() -> Iterator[_Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a request; the handlers before it come back for the second."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # Python delivers signals to the main thread only
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: object) -> None:
-        stop.asked = True
-        signal.signal(number, previous[number])
-
-    for number in previous:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def _progress_bar(show: bool, step: int, last_step: float) -> tqdm:
     total = None if math.isinf(last_step) else int(last_step)
     return tqdm(initial=step, total=total, unit="step", disable=not show, dynamic_ncols=True)
 
 
-def _check_shapes(generator: nn.Module, discriminator: nn.Module, dataset: ImageDataset) -> None:
+def _check_shapes(generator: Generator, discriminator: Discriminator, dataset: ImageDataset) -> None:
     sizes = {
         "the generator makes": (generator.channels, generator.image_size),
         "the discriminator reads": (discriminator.channels, discriminator.image_size),
@@ -515,13 +392,11 @@ def _check_shapes(generator: nn.Module, discriminator: nn.Module, dataset: Image
         raise UserError(f"channels and sizes differ: {described}; build all three alike")
 
 
-def _check_range(
-    config: TrainingConfig, name: str, low: float, high: float, open_low: bool = False, open_high: bool = False
-) -> None:
-    value = getattr(config, name)
-    if value is None:
-        return
-    inside = (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
-    if not inside:  # NaN ends here as well
-        raise UserError(f"{name}={value} must be {'above' if open_low else 'at least'} {low} and "
-                        f"{'below' if open_high else 'at most'} {high}")  # fmt: skip
+def _check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    now = json.loads(json.dumps(now))
+    for section in ("data", "generator", "discriminator", "training"):
+        for name in now[section]:
+            old, new = before[section].get(name), now[section][name]
+            if old != new and name not in CHANGEABLE:
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} is {old} in this run and cannot become {new}; leave it out to resume")

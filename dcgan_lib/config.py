@@ -1,0 +1,89 @@
+"""How to train: every option with its unit, its default and what None means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dcgan_lib.errors import UserError
+from dcgan_lib.losses import LOSSES
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train. The defaults are section 4 of Radford et al. (2015), with z drawn from a normal distribution."""
+
+    steps: int | None = None
+    """Steps in all, one update of D and of G each. None: 10,000, or as many as fit where `minutes` is given."""
+    minutes: float | None = None
+    """Stop after this much training time, in minutes, if `steps` are not done before."""
+    batch_size: int = 128
+    """Images in a batch of real images, and of generated ones."""
+    learning_rate: float = 2e-4
+    """Adam's learning rate, for both networks."""
+    beta1: float = 0.5
+    """Adam's decay of the gradient's running mean; the usual 0.9 makes the game oscillate."""
+    beta2: float = 0.999
+    """Adam's decay of the squared gradient's running mean."""
+    loss: Literal["non_saturating", "minimax", "least_squares", "hinge", "wasserstein"] = "non_saturating"
+    """The game that is played; see `dcgan_lib.losses`."""
+    label_smoothing: float = 0.0
+    """D's target for real images is 1 minus this; generated images keep the target 0 (one-sided)."""
+    instance_noise: float = 0.0
+    """Standard deviation of the normal noise added to all that D sees, real and generated, on the scale [-1, 1]."""
+    r1_gamma: float = 0.0
+    """Weight of the R1 penalty, gamma / 2 times the squared gradient of D at real images. 0: none."""
+    r1_every: int = 1
+    """Apply R1 at every so many steps, that much stronger."""
+    average_half_life: float = 0.0
+    """Average G's weights over this many images' half-life, batch-norm statistics included. 0: no averaging. Early in
+    a run the half-life is a twentieth of the images seen, so that the first weights are soon forgotten."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the convolutions. auto: bfloat16 where the processor has instructions for it."""
+    device: str = "auto"
+    """cuda, cuda:1, mps or cpu. auto: the first of them there is."""
+    seed: int = 0
+    """Seed of the order of the images, of every z and of all noise."""
+    log_every: int = 50
+    """Steps between two lines of metrics.jsonl."""
+    sample_every: int = 1000
+    """Steps between two grids of samples; the z of a grid never change."""
+    checkpoint_every: int = 1000
+    """Steps between two checkpoints; one more is written at the end."""
+
+    def __post_init__(self) -> None:
+        """Reject values that cannot work, before anything is computed."""
+        at_least_one = ("steps", "batch_size", "r1_every", "log_every", "sample_every", "checkpoint_every")
+        for name in at_least_one:
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= 10**12:
+                raise UserError(f"{name}={value} must be at least 1")
+        _check_range(self, "minutes", 0, 60 * 24 * 365, open_low=True)
+        _check_range(self, "learning_rate", 0, 1, open_low=True)
+        _check_range(self, "beta1", 0, 1, open_high=True)
+        _check_range(self, "beta2", 0, 1, open_high=True)
+        _check_range(self, "label_smoothing", 0, 0.5)
+        _check_range(self, "instance_noise", 0, 10)
+        _check_range(self, "r1_gamma", 0, 1e6)
+        _check_range(self, "average_half_life", 0, 1e12)
+        _check_range(self, "seed", 0, 2**63 - 1)
+        if self.batch_size > 65_536:
+            raise UserError(f"batch_size={self.batch_size} must be at most 65536")
+        if self.loss not in LOSSES:
+            raise UserError(f"loss={self.loss!r} is unknown; choose from {', '.join(LOSSES)}")
+        if self.label_smoothing and self.loss not in ("non_saturating", "minimax"):
+            raise UserError(f"label_smoothing has no meaning for the loss {self.loss}; set it to 0")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise UserError(f"precision={self.precision!r} is unknown; choose auto, float32 or bfloat16")
+
+
+def _check_range(
+    config: TrainingConfig, name: str, low: float, high: float, open_low: bool = False, open_high: bool = False
+) -> None:
+    value = getattr(config, name)
+    if value is None:
+        return
+    inside = (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
+    if not inside:  # NaN ends here as well
+        raise UserError(f"{name}={value} must be {'above' if open_low else 'at least'} {low} and "
+                        f"{'below' if open_high else 'at most'} {high}")  # fmt: skip

@@ -1,0 +1,52 @@
+"""Where to compute, and in which arithmetic."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from dcgan_lib.errors import UserError
+
+
+def get_device(name: str = "auto") -> torch.device:
+    """Choose where to compute: CUDA, else Apple MPS, else the CPU.
+
+    Args:
+        name: ``"auto"``, or the device wanted.
+
+    Raises:
+        UserError: If the device wanted is unknown or not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device={name!r} is unknown; choose auto, cuda, mps or cpu") from error
+    there = {"cpu": True, "cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps}
+    if not there.get(device.type, False):
+        raise UserError(f"device={name!r} is not available here; choose auto or cpu")
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """The context for the networks' forward passes.
+
+    Args:
+        device: Where they run.
+        precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device is fast with it.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # CPUs that only emulate bfloat16 are several times slower with it than in float32.
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "amx_tile"))
