@@ -7,6 +7,7 @@ loadable. Nothing is unpickled: safetensors holds numbers only, and ``state.pt``
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from dcgan_lib.errors import UserError
@@ -49,8 +50,9 @@ def save_weights(
     }
     architectures = {name: network.architecture for name, network in networks.items()}
     metadata = {"format": "dcgan_lib", "architectures": json.dumps(architectures), "step": str(step)}
+    content = to_bytes(tensors, metadata)  # written by us, so that a full disk is an OSError with its reason
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(content)
 
 
 def load_weights(path: str | Path, name: str) -> Generator | Discriminator:
@@ -96,9 +98,11 @@ def read_architectures(path: str | Path) -> dict[str, dict[str, Any]]:
             metadata = file.metadata() or {}
         if metadata.get("format") != "dcgan_lib":
             raise UserError(f"{path} was not written by dcgan_lib; see models.load_in_order for foreign weights")
-        return json.loads(metadata["architectures"])
-    except (SafetensorError, json.JSONDecodeError, KeyError, OSError) as error:
+        return {name: dict(value) for name, value in json.loads(metadata["architectures"]).items()}
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is truncated or not a safetensors file ({error})") from error
+    except (json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged or altered: its description of the networks cannot be read") from error
 
 
 def load_generator(path: str | Path) -> Generator:
@@ -149,10 +153,27 @@ def load_config(run_dir: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
+def check_no_run(folder: str | Path) -> None:
+    """Make sure that a new run in ``folder`` would overwrite nothing.
+
+    A configuration of ours without weights is what a run leaves that was killed before it began; it does not count.
+
+    Raises:
+        UserError: If there is a run, or a foreign file with the name of one of a run's.
+    """
+    folder = Path(folder)
+    if any((folder / name).exists() for name in (WEIGHTS_NAME, STATE_NAME)):
+        raise UserError(f"{folder} already holds a run; add --resume to continue it, or choose another --output")
+    if (folder / CONFIG_NAME).exists():
+        load_config(folder)
+
+
 def save_state(run_dir: str | Path, state: Mapping[str, Any]) -> None:
     """Write the complete training state, a mapping of tensors and plain values, to ``state.pt``, atomically."""
+    content = io.BytesIO()  # torch.save's own errors do not say what is wrong with the disk
+    torch.save(dict(state), content)
     with atomic_write(Path(run_dir) / STATE_NAME) as temporary:
-        torch.save(dict(state), temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_state(run_dir: str | Path) -> dict[str, Any]:
@@ -163,14 +184,14 @@ def load_state(run_dir: str | Path) -> dict[str, Any]:
     """
     path = Path(run_dir) / STATE_NAME
     if not path.is_file():
-        raise UserError(f"no run to resume in {run_dir}: {STATE_NAME} is missing")
+        raise UserError(f"no run to resume in {run_dir}: {STATE_NAME} is missing; start it without resume")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} holds more than tensors and was not loaded; it may have been tampered with") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is truncated or damaged and cannot be resumed from") from error
-    if not isinstance(state, dict) or "step" not in state:
+    if not isinstance(state, dict) or not _is_place(state):
         raise UserError(f"{path} was not written by dcgan_lib")
     return state
 
@@ -183,8 +204,28 @@ def restore(target: nn.Module | torch.optim.Optimizer, state: Any, name: str) ->
     """
     try:
         target.load_state_dict(state)
+        if isinstance(target, torch.optim.Optimizer):  # which, unlike a network, does not look at shapes
+            _check_moments(target)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the saved {name} does not fit this network; were its options changed?") from error
+
+
+def _is_place(state: dict[str, Any]) -> bool:
+    """Whether the state says how far the run has come, in the types that training relies on."""
+    step, seconds, records = (state.get(name) for name in ("step", "seconds", "records"))
+    if not (isinstance(step, int) and step >= 0 and isinstance(seconds, float) and isinstance(records, list)):
+        return False
+    return all(
+        isinstance(record, dict) and "seconds" in record and all(isinstance(v, int | float) for v in record.values())
+        for record in records
+    )
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    for parameter, moments in optimizer.state.items():
+        shapes = {name: value.shape for name, value in moments.items()}
+        if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
+            raise ValueError(f"moments {shapes} for a parameter of shape {parameter.shape}")
 
 
 def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -146,8 +146,7 @@ def build_generator(image_size: int = 64, channels: int = 3, latent_dim: int = 1
         UserError: If an argument is out of range.
     """
     _check_architecture(image_size, channels, width)
-    if not 1 <= latent_dim <= 4096:
-        raise UserError(f"latent_dim={latent_dim} must be between 1 and 4096")
+    _check_count("latent_dim", latent_dim, 4096)
     return init_weights(Generator(image_size, channels, latent_dim, width))
 
 
@@ -245,9 +244,13 @@ def _outputs(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
 
 
 def _check_architecture(image_size: int, channels: int, width: int) -> None:
-    if image_size not in IMAGE_SIZES:
-        raise UserError(f"image_size={image_size} is not supported; choose 32, 64 or 128")
-    if channels not in CHANNELS:
-        raise UserError(f"channels={channels} is not supported; choose 1 (grey) or 3 (colour)")
-    if not 1 <= width <= 1024:
-        raise UserError(f"width={width} must be between 1 and 1024")
+    if image_size not in IMAGE_SIZES or not isinstance(image_size, int):
+        raise UserError(f"image_size={image_size!r} is not supported; choose 32, 64 or 128")
+    if channels not in CHANNELS or not isinstance(channels, int):
+        raise UserError(f"channels={channels!r} is not supported; choose 1 (grey) or 3 (colour)")
+    _check_count("width", width, 1024)
+
+
+def _check_count(name: str, value: int, most: int) -> None:
+    if not isinstance(value, int) or not 1 <= value <= most:
+        raise UserError(f"{name}={value!r} must be a whole number between 1 and {most}")

@@ -255,8 +255,7 @@ class _Run:
         if bar is not None:
             bar.set_postfix({name: f"{means[name]:.3f}" for name in ("d_loss", "g_loss")}, refresh=False)
         if self.folder:
-            with (self.folder / METRICS_NAME).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            _append_line(self.folder / METRICS_NAME, json.dumps(record))
 
     def _diverged(self, what: str) -> UserError:
         kept = f"; the last good checkpoint is still in {self.folder}" if self.folder else ""
@@ -283,12 +282,14 @@ class _Run:
         if resume:
             _check_unchanged(checkpoint.load_config(folder), config)
             self._restore(checkpoint.load_state(folder))
-        elif any((folder / name).exists() for name in (checkpoint.CONFIG_NAME, checkpoint.STATE_NAME)):
-            raise UserError(f"{folder} already holds a run; add --resume to continue it, or choose another --output")
+        else:
+            checkpoint.check_no_run(folder)
         write_json(folder / checkpoint.CONFIG_NAME, config)
         lines = "".join(json.dumps(record) + "\n" for record in self.history.records)
         with atomic_write(folder / METRICS_NAME) as temporary:
             temporary.write_text(lines, encoding="utf-8")
+        if not resume:
+            self.save()  # resumable from the first moment; and a full disk shows now, not after the first thousand steps
 
     def save(self) -> None:
         """Write both checkpoint files; refuses to replace good weights by ones that are not finite."""
@@ -316,6 +317,14 @@ class _Run:
             checkpoint.restore(target, state.get(name), name)
         self.history.step, self.seconds = state["step"], state["seconds"]
         self.history.records = list(state["records"])
+
+
+def _append_line(path: Path, line: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; the last checkpoint is unchanged") from error
 
 
 def average_model(generator: Generator, config: TrainingConfig) -> AveragedModel:
@@ -398,5 +407,5 @@ def _check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         for name in now[section]:
             old, new = before[section].get(name), now[section][name]
             if old != new and name not in CHANGEABLE:
-                option = name.replace("_", "-")
+                option = "data" if name == "name" else name.replace("_", "-")
                 raise UserError(f"--{option} is {old} in this run and cannot become {new}; leave it out to resume")
