@@ -24,7 +24,8 @@ MAX_SEED = 999_999
 
 _DEFAULT_DIRECTIONS = 6
 _DIRECTION_RANGE = 4.0
-_LABEL_WIDTH = "9em"
+_LABEL_WIDTH = "8em"
+_CONTROL_WIDTH = "27em"
 
 
 def latent_explorer(
@@ -102,7 +103,8 @@ class LatentExplorer:
         )
         self.shuffle = ipywidgets.Button(description="Shuffle", icon="random", tooltip="two new random seeds")
         self.reset = ipywidgets.Button(description="Reset", icon="undo", tooltip="back to the beginning")
-        self.picture = ipywidgets.Image(format="png", width=size, tooltip="the image the generator makes of this z")
+        # No tooltip: ipywidgets 8.1 fails in the browser to show an Image that has one.
+        self.picture = ipywidgets.Image(format="png", width=size)
         self.status = ipywidgets.Label()
         self._beginning = {control: control.value for control in self._controls}
         self.view = self._laid_out()
@@ -217,6 +219,7 @@ def _seed_box(value: int, description: str) -> ipywidgets.BoundedIntText:
         max=MAX_SEED,
         description=description,
         style={"description_width": _LABEL_WIDTH},
+        layout={"width": _CONTROL_WIDTH, "max_width": "100%"},
         tooltip=f"{description}: a whole number from 0 to {MAX_SEED}",
     )
 
@@ -230,6 +233,7 @@ def _slider(description: str, low: float, high: float, step: float, tooltip: str
         description=description,
         readout_format=".2f" if step < 0.1 else ".1f",
         style={"description_width": _LABEL_WIDTH},
+        layout={"width": _CONTROL_WIDTH, "max_width": "100%"},
         tooltip=tooltip,
     )
 

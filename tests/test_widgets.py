@@ -90,6 +90,11 @@ def test_interpolation_is_slerp_between_the_two_seeds(explorer, generator):
     assert_shows(explorer, generator, start(78))
 
 
+def test_the_picture_has_no_tooltip(explorer):
+    # With one, ipywidgets 8.1 shows "Click to show javascript error" instead of the picture (updateTooltip, ImageView).
+    assert explorer.picture.tooltip is None
+
+
 def test_status_gives_the_length_of_z(explorer):
     explorer.sliders[0].value = 4.0
     assert explorer.status.value == f"length of z: {explorer.z.norm():.1f} (typical: 2.4)"
