@@ -275,7 +275,7 @@ def principal_directions(generator: nn.Module, n: int, k: int, seed: int = 0, la
 
     Args:
         generator: A network with ``latent_dim`` and ``features(z)``, a list of activation maps.
-        n: Samples, more than ``k``; a few hundred are enough for the first components.
+        n: Samples, more than ``k``; a few hundred are enough for the first components, and the time grows as n**3.
         k: Directions wanted, at most ``latent_dim``.
         seed: Seed of the samples.
         layer: Index into ``generator.features(z)``; 0 is the map next to z.
