@@ -289,7 +289,7 @@ class _Run:
         with atomic_write(folder / METRICS_NAME) as temporary:
             temporary.write_text(lines, encoding="utf-8")
         if not resume:
-            self.save()  # resumable from the first moment; and a full disk shows now, not after the first thousand steps
+            self.save()  # so that a run can be resumed from its first moment, and a full disk shows at once
 
     def save(self) -> None:
         """Write both checkpoint files; refuses to replace good weights by ones that are not finite."""
