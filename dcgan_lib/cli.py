@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,11 +14,12 @@ import torch
 import tyro
 
 from dcgan_lib import checkpoint
+from dcgan_lib.config import RECIPES, TrainingConfig
 from dcgan_lib.data import load_dataset
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import write_json
 from dcgan_lib.models import Generator, build_discriminator, build_generator
-from dcgan_lib.training import TrainingConfig, get_device, train
+from dcgan_lib.training import DEFAULT_STEPS, History, get_device, train
 
 INTERRUPTED = 130  # the shell's exit status for "ended by Ctrl-C"
 
@@ -39,6 +42,9 @@ class DataOptions:
 class TrainOptions:
     """Train a DCGAN. The run can be stopped with Ctrl-C at any time and continued with --resume."""
 
+    recipe: Literal["r1", "paper"] = "r1"
+    """Where the other options start from. r1: batch 64, no batch norm in D, R1 penalty, averaged generator. paper:
+    batch 128, batch norm, no penalty, Adam as in Radford et al. (2015)."""
     output: Path | None = None
     """Folder of the run: configuration, metrics, sample grids, checkpoints. None: runs/DATA-SIZE, e.g. runs/cats-64."""
     resume: bool = False
@@ -47,10 +53,10 @@ class TrainOptions:
     """Channels next to the image. None: 64 on a GPU, 32 on a CPU. The paper's networks have 128."""
     latent_dim: int = 100
     """Length of the latent vectors."""
-    batch_norm: bool = True
+    batch_norm: bool = RECIPES["r1"].batch_norm
     """Batch normalisation in the discriminator, as in the paper."""
     data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
-    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
+    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = RECIPES["r1"].training
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,10 @@ def run_train(options: TrainOptions) -> int:
     """``dcgan train``."""
     data, config, output = options.data, options.training, run_folder(options)
     device = get_device(config.device)
+    if not options.resume:
+        checkpoint.check_no_run(output)  # before the data are loaded, which takes a while
     dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
-    width = options.width or (32 if device.type == "cpu" else 64)
+    width = (32 if device.type == "cpu" else 64) if options.width is None else options.width
     generator = build_generator(data.image_size, dataset.channels, options.latent_dim, width)
     discriminator = build_discriminator(data.image_size, dataset.channels, width, options.batch_norm)
     stored = {name: None if value is None else str(value) for name, value in asdict(data).items()}
@@ -112,9 +120,10 @@ def run_train(options: TrainOptions) -> int:
     print(f"{len(dataset):,} images of {data.data}, {data.image_size}x{data.image_size}; width {width}; {device}")
     history = train(generator, discriminator, dataset, config, output, options.resume, stored)
     done = "interrupted" if history.interrupted else "done"
+    quoted = shlex.quote(str(output))
     print(f"{done} after {history.step:,} steps; grids in {output / 'samples'}")
-    print(f"continue:  dcgan train --output {output} --resume --minutes MORE")
-    print(f"sample:    dcgan sample --run {output}")
+    print(f"continue:  dcgan train --output {quoted} --resume{_needed_to_continue(config, history)}")
+    print(f"sample:    dcgan sample --run {quoted}")
     return INTERRUPTED if history.interrupted else 0
 
 
@@ -167,9 +176,19 @@ def run_export(options: ExportOptions) -> int:
 
 def load_any_generator(run: Path) -> Generator:
     """Load a generator from a run directory, a weights file, or the name of released weights."""
-    if not run.exists() and str(run) in checkpoint.pretrained_names():
-        return checkpoint.load_pretrained(str(run))
-    return checkpoint.load_generator(run)
+    if run.exists():
+        return checkpoint.load_generator(run)
+    names = checkpoint.pretrained_names()
+    if str(run) not in names:
+        raise UserError(f"there is no run or file {run}; the released weights are {', '.join(names)}")
+    return checkpoint.load_pretrained(str(run))
+
+
+def _needed_to_continue(config: TrainingConfig, history: History) -> str:
+    if history.interrupted:
+        return ""
+    ended_by_steps = history.step >= (config.steps or (math.inf if config.minutes else DEFAULT_STEPS))
+    return " --steps MORE" if ended_by_steps else " --minutes MORE"
 
 
 def run_folder(options: TrainOptions) -> Path:
@@ -185,6 +204,12 @@ def data_options(config: dict[str, Any]) -> DataOptions:
     stored = config["data"]
     root = stored.get("data_root")
     return DataOptions(stored["name"], stored["image_size"], stored.get("limit"), Path(root) if root else None)
+
+
+def recipe_options(recipe: Literal["r1", "paper"]) -> TrainOptions:
+    """The options of a recipe."""
+    training, batch_norm = RECIPES[recipe]
+    return TrainOptions(recipe=recipe, batch_norm=batch_norm, training=training)
 
 
 def resumed_options(output: Path) -> TrainOptions:
@@ -224,10 +249,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         options = tyro.cli(Options, prog="dcgan", description=__doc__, args=arguments)
-        if isinstance(options, TrainOptions) and options.resume:
-            # Parsed a second time with the run's own options as defaults, so that it need not repeat them.
-            before = resumed_options(run_folder(options))
-            options = tyro.cli(TrainOptions, prog="dcgan train", args=list(arguments)[1:], default=before)
+        if isinstance(options, TrainOptions):
+            # Parsed a second time: what the command line leaves out comes from the recipe, or from the run resumed.
+            defaults = resumed_options(run_folder(options)) if options.resume else recipe_options(options.recipe)
+            options = tyro.cli(TrainOptions, prog="dcgan train", args=list(arguments)[1:], default=defaults)
         return COMMANDS[type(options)](options)
     except UserError as error:
         message = str(error)
