@@ -1,0 +1,248 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dcgan_lib.errors import UserError
+from dcgan_lib.models import (
+    build_discriminator,
+    build_generator,
+    count_parameters,
+    init_weights,
+    load_in_order,
+)
+
+
+def well_known_generator(latent_dim, width, channels):
+    """The 64-pixel DCGAN generator of many tutorials, as one flat list of layers."""
+    layers, before = [], latent_dim
+    for factor, stride, padding in ((8, 1, 0), (4, 2, 1), (2, 2, 1), (1, 2, 1)):
+        layers += [
+            nn.ConvTranspose2d(before, width * factor, 4, stride, padding, bias=False),
+            nn.BatchNorm2d(width * factor),
+            nn.ReLU(True),
+        ]
+        before = width * factor
+    return nn.Sequential(*layers, nn.ConvTranspose2d(before, channels, 4, 2, 1, bias=False), nn.Tanh())
+
+
+def well_known_discriminator(width, channels):
+    """The 64-pixel DCGAN discriminator of many tutorials, without its final sigmoid."""
+    layers = [nn.Conv2d(channels, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
+    for factor in (2, 4, 8):
+        layers += [
+            nn.Conv2d(width * factor // 2, width * factor, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(width * factor),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+    return nn.Sequential(*layers, nn.Conv2d(width * 8, 1, 4, 1, 0, bias=False))
+
+
+def randomise(network, seed):
+    """Give every parameter and running statistic a value that no initialisation would."""
+    random = torch.Generator().manual_seed(seed)
+    for name, tensor in network.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 2.0, generator=random)
+        elif tensor.is_floating_point():
+            tensor.normal_(0.1, 0.3, generator=random)
+        else:
+            tensor.fill_(7)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_shapes_for_every_size(size, channels):
+    generator = build_generator(size, channels, latent_dim=7, width=4)
+    discriminator = build_discriminator(size, channels, width=4)
+    z = torch.randn(2, 7)
+    images = generator(z)
+    assert images.shape == (2, channels, size, size)
+    assert images.dtype == torch.float32
+    assert images.abs().max() <= 1
+    assert discriminator(images).shape == (2,)
+    assert discriminator(images[:1]).shape == (1,)
+
+    resolutions = [r for r in (4, 8, 16, 32, 64, 128) if r <= size]
+    # width is the channel count next to the image; towards the middle it doubles with every halving of the map.
+    inner = {r: 4 * size // 2 // r for r in resolutions[:-1]}
+    features = [tuple(map_.shape) for map_ in generator.features(z)]
+    assert features == [(2, inner[r], r, r) for r in resolutions[:-1]] + [(2, channels, size, size)]
+    features = [tuple(map_.shape) for map_ in discriminator.features(images)]
+    assert features == [(2, inner[r], r, r) for r in resolutions[-2::-1]] + [(2,)]
+    assert [n for n, _ in generator.layers.named_children()] == [f"{r}x{r}" for r in resolutions]
+    assert [n for n, _ in discriminator.layers.named_children()] == [f"{r}x{r}" for r in resolutions[-2::-1]] + ["1x1"]
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_features_end_in_what_forward_returns(mode):
+    generator, discriminator = build_generator(32, 3, 8, 4), build_discriminator(32, 3, 4)
+    for network in (generator, discriminator):
+        randomise(network, seed=1)
+        getattr(network, mode)()
+    z = torch.randn(3, 8)
+    torch.testing.assert_close(generator.features(z)[-1], generator(z))
+    images = generator(z)
+    maps = discriminator.features(images)
+    torch.testing.assert_close(maps[-1], discriminator(images))
+    # Maps are what leaves a block, after its activation: LeakyReLU(0.2) of a fresh convolution.
+    first = nn.functional.leaky_relu(discriminator.layers[0][0](images), 0.2)
+    torch.testing.assert_close(maps[0], first)
+
+
+def test_parameter_counts_of_the_familiar_networks():
+    assert count_parameters(build_generator()) == 3_576_704
+    assert count_parameters(build_discriminator()) == 2_765_568
+
+
+def test_width_128_has_the_channels_of_the_papers_figure():
+    with torch.device("meta"):
+        generator, discriminator = build_generator(width=128), build_discriminator(width=128)
+    assert [block[0].out_channels for block in generator.layers] == [1024, 512, 256, 128, 3]
+    assert [block[0].out_channels for block in discriminator.layers] == [128, 256, 512, 1024, 1]
+
+
+def test_batch_norm_and_biases_are_where_the_paper_has_them():
+    generator, discriminator = build_generator(width=4), build_discriminator(width=4)
+    normalised = [[isinstance(layer, nn.BatchNorm2d) for layer in block] for block in generator.layers]
+    assert [any(block) for block in normalised] == [True, True, True, True, False]
+    normalised = [[isinstance(layer, nn.BatchNorm2d) for layer in block] for block in discriminator.layers]
+    assert [any(block) for block in normalised] == [False, True, True, True, False]
+    for network in (generator, discriminator):
+        assert all(block[0].bias is None for block in network.layers)
+    assert [type(block[-1]) for block in generator.layers] == [nn.ReLU] * 4 + [nn.Tanh]
+    slopes = [block[-1].negative_slope for block in discriminator.layers if isinstance(block[-1], nn.LeakyReLU)]
+    assert slopes == [0.2] * 4
+
+
+def test_discriminator_without_batch_norm_judges_each_image_alone():
+    discriminator = build_discriminator(32, 1, 4, batch_norm=False)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in discriminator.modules())
+    # Batch norm's shift is gone, so the convolutions that had one get a bias; first and last never do.
+    assert [block[0].bias is not None for block in discriminator.layers] == [False, True, True, False]
+    randomise(discriminator, seed=2)
+    images = torch.randn(4, 1, 32, 32)
+    alone = torch.cat([discriminator(image[None]) for image in images])
+    torch.testing.assert_close(discriminator(images), alone)
+
+
+def test_initial_weights_have_the_papers_distributions():
+    generator, discriminator = build_generator(), build_discriminator()
+    for network in (generator, discriminator):
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                values, mean = module.weight.detach().double().numpy().ravel(), 0.0
+            elif isinstance(module, nn.BatchNorm2d):
+                values, mean = module.weight.detach().double().numpy(), 1.0
+                assert torch.equal(module.bias, torch.zeros_like(module.bias))
+                assert torch.equal(module.running_mean, torch.zeros_like(module.bias))
+                assert torch.equal(module.running_var, torch.ones_like(module.bias))
+            else:
+                continue
+            # Five standard errors of the mean and of the standard deviation of n normal numbers.
+            assert abs(values.mean() - mean) < 5 * 0.02 / np.sqrt(len(values))
+            assert abs(values.std(ddof=1) - 0.02) < 5 * 0.02 / np.sqrt(2 * len(values))
+
+
+def test_initial_weights_depend_on_the_seed_and_on_nothing_else():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build_generator(32, 1, 8, 4).state_dict()
+    torch.manual_seed(2)
+    second = build_generator(32, 1, 8, 4)
+    for name, tensor in second.state_dict().items():
+        assert torch.equal(tensor, first[name]), name
+    other = init_weights(build_generator(32, 1, 8, 4), seed=1)
+    assert not torch.equal(other.layers[0][0].weight, second.layers[0][0].weight)
+    torch.manual_seed(1)
+    init_weights(other, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_weights_of_the_well_known_layout_give_identical_outputs(mode, channels):
+    foreign_g, foreign_d = well_known_generator(10, 4, channels), well_known_discriminator(4, channels)
+    generator, discriminator = build_generator(64, channels, 10, 4), build_discriminator(64, channels, 4)
+    for seed, (foreign, ours) in enumerate([(foreign_g, generator), (foreign_d, discriminator)]):
+        randomise(foreign, seed)
+        load_in_order(ours, foreign.state_dict().values())
+        for network in (foreign, ours):
+            getattr(network, mode)()
+    z = torch.randn(5, 10, generator=torch.Generator().manual_seed(3))
+    images = generator(z)
+    assert torch.equal(images, foreign_g(z[:, :, None, None]))
+    assert torch.equal(discriminator(images), foreign_d(images).flatten())
+    # After a pass in train mode the running statistics have moved, and moved alike.
+    for foreign, ours in ((foreign_g, generator), (foreign_d, discriminator)):
+        for (name, mine), theirs in zip(ours.state_dict().items(), foreign.state_dict().values(), strict=True):
+            assert torch.equal(mine, theirs), name
+
+
+def test_load_in_order_refuses_other_layouts_and_changes_nothing():
+    generator = build_generator(64, 3, 10, 4)
+    before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
+    with pytest.raises(UserError, match="the network has 25 tensors and 24 were given"):
+        load_in_order(generator, list(generator.state_dict().values())[:-1])
+    with pytest.raises(UserError, match=r"layers.4x4.0.weight has shape \(10, 32, 4, 4\), the tensor given \(10, 40"):
+        load_in_order(generator, well_known_generator(10, 5, 3).state_dict().values())
+    wrong_at_the_end = [*[tensor + 1 for tensor in before.values()][:-1], torch.zeros(3)]
+    with pytest.raises(UserError, match="has shape"):
+        load_in_order(generator, wrong_at_the_end)
+    for name, tensor in generator.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_receptive_fields_are_those_of_a_backpropagated_delta(size):
+    # Without batch norm, whose statistics let every pixel see every other; positive weights cannot cancel.
+    discriminator = build_discriminator(size, 1, 2, batch_norm=False)
+    with torch.no_grad():
+        for parameter in discriminator.parameters():
+            parameter.fill_(0.1)
+    image = torch.ones(1, 1, size, size, requires_grad=True)
+    for (name, field), features in zip(
+        discriminator.receptive_fields().items(), discriminator.features(image), strict=True
+    ):
+        features = features.reshape(1, -1, *(features.shape[2:] or (1, 1)))
+        middle = features.shape[-1] // 2
+        (gradient,) = torch.autograd.grad(features[0, 0, middle, middle], image, retain_graph=True)
+        seen = gradient[0, 0].nonzero()
+        # The window of output i begins at start + i * jump; what lies outside the image is padding.
+        first = field.start + middle * field.jump
+        assert seen.min() == max(first, 0), name
+        assert seen.max() == min(first + field.size - 1, size - 1), name
+
+
+def test_generator_uses_its_latent_vector_as_a_dense_projection():
+    generator = build_generator(32, 1, 6, 4).eval()
+    weight = generator.layers[0][0].weight.detach()  # (latent, channels, 4, 4)
+    z = torch.randn(3, 6)
+    dense = (z @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+    torch.testing.assert_close(generator.layers[0][0](z[:, :, None, None]), dense)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 48}, "image_size=48 is not supported; choose 32, 64 or 128"),
+        ({"image_size": 64.0}, "image_size=64.0 is not supported"),
+        ({"image_size": "64"}, "image_size='64' is not supported"),
+        ({"image_size": -32}, "image_size=-32 is not supported"),
+        ({"channels": 2}, "channels=2 is not supported"),
+        ({"channels": 3.0}, "channels=3.0 is not supported"),
+        ({"width": 0}, "width=0 must be a whole number between 1 and 1024"),
+        ({"width": 10**9}, "width=1000000000 must be"),
+        ({"width": 8.5}, "width=8.5 must be"),
+    ],
+)
+def test_impossible_networks_are_refused_in_one_line(arguments, message):
+    for build in (build_generator, build_discriminator):
+        with pytest.raises(UserError, match=message):
+            build(**arguments)
+
+
+@pytest.mark.parametrize("latent_dim", [0, -1, 4097, 1.5, float("nan"), "8", None])
+def test_impossible_latent_dimensions_are_refused(latent_dim):
+    with pytest.raises(UserError, match=r"latent_dim=.* must be a whole number between 1 and 4096"):
+        build_generator(latent_dim=latent_dim)
