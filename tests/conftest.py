@@ -1,4 +1,4 @@
-"""What several test files share: the built book and a real browser."""
+"""What several test files share: the data beside the checkout, the built book and a real browser."""
 
 import os
 import shutil
@@ -74,10 +74,13 @@ def browser():
         browser.close()
 
 
-def build_book(root: Path) -> subprocess.CompletedProcess:
-    """Build the book of a checkout from scratch with the options of `make book`, and return the finished process."""
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "-W", "-n", "--keep-going", "--all"]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
+def build_book(root: Path, output: Path) -> subprocess.CompletedProcess:
+    """Build the book of a checkout with the options of `make book`, into ``output``/_build.
+
+    An empty ``output`` makes it a build from scratch: Sphinx repeats no warning for a page that it has built before.
+    """
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "-W", "-n", "--keep-going"]
+    return subprocess.run([*command, "--path-output", output], cwd=root, capture_output=True, text=True, timeout=600)
 
 
 def copy_checkout(target: Path) -> Path:
@@ -90,10 +93,20 @@ def copy_checkout(target: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built_book() -> Path:
-    """The folder of the built pages, up to date with the sources."""
-    finished = build_book(ROOT)
+def built_book(tmp_path_factory) -> Path:
+    """The folder of the built pages."""
+    output = tmp_path_factory.mktemp("book")
+    finished = build_book(ROOT, output)
     assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-8000:]
-    html = ROOT / "_build" / "html"
+    html = output / "_build" / "html"
     assert (html / "index.html").is_file()
     return html
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The original archives and photographs beside the checkout, in `../shared/data`; never written to."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no folder ../shared/data beside this checkout (original MNIST and Fashion-MNIST, clothing64)")
+    return folder

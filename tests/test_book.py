@@ -224,7 +224,7 @@ def test_setting_the_address_brings_the_colab_button_and_unsetting_removes_it(tm
         assert installed_from(root) == {expected}
         assert yaml.safe_load((root / "CITATION.cff").read_text())["repository-code"] == expected
         assert repository.PLACEHOLDER not in (root / "README.md").read_text(encoding="utf-8")
-    finished = build_book(root)
+    finished = build_book(root, root)
     assert finished.returncode == 0, finished.stderr[-4000:]
     assert colab_pages(root) == CHAPTERS
     html = (root / "_build" / "html" / f"{CHAPTERS[0]}.html").read_text(encoding="utf-8")
@@ -232,7 +232,7 @@ def test_setting_the_address_brings_the_colab_button_and_unsetting_removes_it(tm
 
     repository.set_everywhere("", root)
     shutil.rmtree(root / "_build")
-    assert build_book(root).returncode == 0
+    assert build_book(root, root).returncode == 0
     assert colab_pages(root) == []
     assert {path: path.read_bytes() for path in before} == before
 

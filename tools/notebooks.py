@@ -51,18 +51,21 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 600) -> None:
 def clean_outputs(cell: NotebookNode) -> list[str]:
     """Remove from a code cell's outputs what no page can use, and return a complaint for each that the author mends.
 
-    Removed are widget views, which are blank without a kernel, and everything on stderr: progress bars and warnings.
+    Removed are widget views, which are blank without a kernel; a widget that carries a picture beside its view leaves
+    the picture. Removed is also everything on stderr: progress bars and warnings.
     """
     kept, complaints = [], []
+    ignored = IGNORED in cell.metadata.get("tags", [])
     for output in cell.outputs:
-        if WIDGET_VIEW in output.get("data", {}):
-            if IGNORED not in cell.metadata.get("tags", []):
-                complaints.append(f"shows a widget: tag the cell {IGNORED}")
+        data = output.get("data", {})
+        is_widget = data.pop(WIDGET_VIEW, None) is not None
+        if is_widget and "image/png" not in data:
+            if not ignored:
+                complaints.append(f"shows a widget that has no picture for the page: tag the cell {IGNORED}")
         elif output.output_type == "stream" and output.name == "stderr":
-            if IGNORED not in cell.metadata.get("tags", []):
+            if not ignored:
                 complaints.append(f"writes to stderr, silence it: {output.text.strip()[:200]!r}")
         else:
-            output.get("metadata", {}).pop("execution", None)
             kept.append(output)
     cell.outputs = kept
     return complaints

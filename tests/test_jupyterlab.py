@@ -1,0 +1,171 @@
+"""The chapters in a real JupyterLab: every cell runs, and moving the explorer's sliders changes the picture."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import nbformat
+import pytest
+from chapter_rules import code_cells
+from notebooks import chapters
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+CHAPTERS = chapters()
+TOKEN = "for-this-test-only"
+START = 120  # seconds JupyterLab may take to start, and a page to appear
+RUN = 400  # seconds a chapter may take on a slow machine; each is written to take less than 60
+
+# Every cell stays in the page, where a test can see it without scrolling; no dialog asks for a kernel or for news.
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for_server(address: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urlopen(f"{address}/api/status?token={TOKEN}", timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.5)
+    pytest.fail(f"JupyterLab did not start: {log.read_text()[-3000:]}", pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab over copies of the chapters, with settings of its own."""
+    home = tmp_path_factory.mktemp("lab")
+    root = home / "book"
+    root.mkdir()
+    for chapter in CHAPTERS:
+        shutil.copy(chapter, root / chapter.name)
+    for name, value in SETTINGS.items():
+        path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(value))
+    folders = {"SETTINGS": "settings", "WORKSPACES": "workspaces"}
+    environment = os.environ | {f"JUPYTERLAB_{key}_DIR": str(home / value) for key, value in folders.items()}
+    environment |= {"JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
+    port, log = free_port(), home / "log.txt"
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": port,
+        "ServerApp.port_retries": 0,
+        "ServerApp.open_browser": False,
+        "ServerApp.allow_root": True,
+        "ServerApp.root_dir": root,
+        "IdentityProvider.token": TOKEN,
+        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+        "LabApp.expose_app_in_browser": True,
+        "LabApp.extension_manager": "readonly",
+    }
+    command = [sys.executable, "-m", "jupyterlab", *(f"--{key}={value}" for key, value in options.items())]
+    address = f"http://127.0.0.1:{port}"
+    with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
+        try:
+            wait_for_server(address, process, log)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(START * 500)
+    yield page
+    context.close()
+
+
+def command(page, name: str, timeout: int) -> None:
+    """Execute a command of JupyterLab, as its menus do, and wait until it has ended."""
+    page.evaluate(
+        """name => {
+            window.ended = false;
+            const end = () => { window.ended = true; };
+            jupyterapp.commands.execute(name).then(end, end);
+        }""",
+        name,
+    )
+    page.wait_for_function("window.ended", timeout=timeout * 1000)
+
+
+def open_chapter(page, lab: str, name: str) -> None:
+    """Open a chapter in a fresh workspace and wait for its kernel."""
+    page.goto(f"{lab}/lab/workspaces/{Path(name).stem}/tree/{name}?token={TOKEN}", wait_until="load")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-CodeCell")
+    page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+
+
+def run_all(page) -> list[str]:
+    """Clear the stored outputs, run every cell, and return the prompts, which count the cells that ran."""
+    command(page, "notebook:clear-all-cell-outputs", START)
+    page.wait_for_function("document.querySelectorAll('.jp-OutputArea-output').length === 0")
+    command(page, "notebook:run-all-cells", RUN)
+    errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+    assert errors == []
+    return [text.strip() for text in page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()]
+
+
+def picture_changes(page, picture, before: bytes) -> bool:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if picture.screenshot() != before:
+            return True
+        page.wait_for_timeout(250)
+    return False
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_chapter_runs_from_top_to_bottom(page, lab, path):
+    cells = code_cells(nbformat.read(path, as_version=4))
+    open_chapter(page, lab, path.name)
+    assert run_all(page) == [f"[{number}]:" for number in range(1, len(cells) + 1)]
+    if any("latent_explorer(" in cell.source for cell in cells):
+        move_sliders(page)
+
+
+def move_sliders(page) -> None:
+    """Move the first sliders of the explorer, and the seed: each changes the picture."""
+    explorer = page.locator(".jp-OutputArea-output", has=page.locator(".widget-slider")).first
+    explorer.scroll_into_view_if_needed()
+    picture = explorer.locator("img.widget-image").first
+    picture.wait_for(state="visible")
+    handles = explorer.locator(".noUi-handle")
+    assert handles.count() >= 3
+    for number in range(3):
+        before = picture.screenshot()
+        handles.nth(number).focus()
+        for _ in range(12):
+            page.keyboard.press("ArrowRight")
+        assert picture_changes(page, picture, before), f"slider {number} leaves the picture as it was"
+    before = picture.screenshot()
+    seed = explorer.locator("input[type=number]").first
+    seed.fill("4321")
+    seed.press("Enter")
+    assert picture_changes(page, picture, before), "the seed leaves the picture as it was"
+
+
+def test_a_chapter_has_the_explorer():
+    sources = [path.read_text(encoding="utf-8") for path in CHAPTERS]
+    assert any("latent_explorer(" in source for source in sources)
