@@ -143,10 +143,11 @@ def _build(drawings: dict[str, Tensor], size: int) -> dict[str, Tensor]:
     for row in range(size):
         layers = _layers({name: part[:, :, row * cell : (row + 1) * cell] for name, part in drawings.items()})
         cells = {name: _cells(layer, size) for name, layer in layers.items()}
+        mean = {name: cells[name].mean(-1) for name in LAYERS}
         for name in LAYERS:
-            means[name].append(cells[name].mean(-1).movedim(0, -1))
+            means[name].append(mean[name].movedim(0, -1))
         for lower, upper in PAIRS:
-            entries[lower, upper].append(_covariances(cells[lower], cells[upper], row * size))
+            entries[lower, upper].append(_covariances(cells[lower], mean[lower], cells[upper], row * size))
     parts = {}
     for name in LAYERS:
         mean = torch.cat(means[name], dim=-1)
@@ -180,14 +181,14 @@ def _cells(layer: Tensor, size: int) -> Tensor:
     return layer.reshape(count, channels, cell, size, cell).permute(3, 0, 1, 2, 4).flatten(3)
 
 
-def _covariances(lower: Tensor, upper: Tensor, first_pixel: int) -> tuple[Tensor, Tensor, Tensor]:
+def _covariances(lower: Tensor, lower_mean: Tensor, upper: Tensor, first_pixel: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return pair, pixel and value (E, 4) of each covariance, between all of `lower` and the clearness of `upper`."""
     size, n_lower, channels, area = lower.shape
     clear = upper[:, :, 3].mT  # (S, k * k, n_upper)
     present = torch.nonzero((clear < 1).flatten(0, 1).any(0))[:, 0]  # most parts leave most rows untouched
     clear = clear[:, :, present]
     moment = torch.bmm(lower.flatten(1, 2), clear) / area
-    moment -= lower.mean(-1).flatten(1)[:, :, None] * clear.mean(1, keepdim=True)
+    moment -= lower_mean.flatten(1)[:, :, None] * clear.mean(1, keepdim=True)
     moment = moment.view(size, n_lower, channels, -1).movedim(2, -1)  # (S, n_lower, present, 4)
     weight = torch.tensor([1.0, 1.0, 1.0, 255.0])
     cell, low, up = torch.nonzero(((moment * weight).abs() > _SMALLEST).any(-1), as_tuple=True)
