@@ -1,0 +1,381 @@
+"""A small classifier that reads the known factors of an image: the eyes of :mod:`dcgan_lib.metrics`.
+
+One convolutional network per data set, with one linear head per factor (``cats``: body, fur, eyes, mouth,
+accessory; ``fashion-mnist``: class). Its answers count which factor values a generator produces; the vector before
+its heads is the feature space of the Frechet distance. The released weights and their model cards are in
+``dcgan_lib/pretrained``; ``python -m dcgan_lib.features --output reader.safetensors`` trains such a network.
+
+A Frechet distance in these features compares with another only if both used the same weights, which is why every
+reader carries the SHA-256 of its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dcgan_lib.data import ImageDataset, load_dataset, to_model_range
+from dcgan_lib.errors import UserError
+from dcgan_lib.files import atomic_write
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+# SHA-256 of each released file. A score is only comparable with scores from the very same reader.
+RELEASED: dict[str, str] = {
+    "cats": "83d2a04a4adca30c4a38cd6c8879063a6edb1d3506e996ab202ca362bcd70a1d",
+}
+
+EMBEDDING = 64  # numbers the heads read
+TEXTURE = 24  # maps of the first layer, and so numbers that describe the texture
+
+# Images per forward pass. Fixed, so that a score cannot depend on the batch size of whoever asks.
+CHUNK = 250
+
+
+class Reader(nn.Module):
+    """Read the factors of images, and embed images for the Frechet distance.
+
+    Images of any size are first brought to ``resolution`` (area average down, bilinear up), then halved three times
+    by strided convolutions to 8x8. Each of the 128 channels is summed over the 8x8 positions with weights of its own
+    (a hat and a scarf differ by place) and projected to 64 numbers: what the heads read. To be read through blur and
+    noise those are trained to ignore both, so the feature vector also holds the *texture*: the standard deviation over
+    positions of each of the 24 first maps, which blur lowers and noise raises.
+
+    Every feature is standardised by fixed numbers, so that on real images it has mean 0 and variance about 1: a
+    generator with a single output gets a Frechet distance of at least about ``dimension``.
+
+    Attributes:
+        name: The data set it was trained on.
+        label_names: Factor -> names of its values, in the order of the columns of ``read``.
+        channels: Colour channels of the images it reads.
+        resolution: Side in pixels at which it looks at images, 32 or 64.
+        dimension: Length D of the feature vector, 64 + 24.
+        sha256: Hash of the file the weights came from; empty for a reader that was not loaded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        label_names: Mapping[str, tuple[str, ...]],
+        channels: int = 3,
+        resolution: int = 64,
+    ) -> None:
+        super().__init__()
+        if resolution not in (32, 64):
+            raise UserError(f"a reader's resolution is 32 or 64 pixels, not {resolution}")
+        self.name = name
+        self.label_names = {factor: tuple(values) for factor, values in label_names.items()}
+        self.channels = channels
+        self.resolution = resolution
+        self.dimension = EMBEDDING + TEXTURE
+        self.sha256 = ""
+        self.maps = nn.Sequential(
+            _block(channels, TEXTURE, kernel=5, stride=resolution // 32),  # 32x32
+            _block(TEXTURE, 48, stride=2),  # 16x16
+            _block(48, 64),
+            _block(64, 96, stride=2),  # 8x8
+            _block(96, 128),
+        )
+        self.pool = nn.Conv2d(128, 128, kernel_size=8, groups=128)
+        self.project = nn.Linear(128, EMBEDDING, bias=False)
+        self.standardise = nn.BatchNorm1d(EMBEDDING, affine=False)
+        self.heads = nn.ModuleDict({f: nn.Linear(EMBEDDING, len(v)) for f, v in self.label_names.items()})
+        self.register_buffer("texture_mean", torch.zeros(TEXTURE))
+        self.register_buffer("texture_std", torch.ones(TEXTURE))
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map images (N, C, S, S), float in [-1, 1], to what the heads read (N, 64), and the texture (N, 24)."""
+        if images.shape[-1] > self.resolution:
+            images = functional.interpolate(images, size=(self.resolution, self.resolution), mode="area")
+        elif images.shape[-1] < self.resolution:
+            images = functional.interpolate(images, size=(self.resolution, self.resolution), mode="bilinear")
+        first = self.maps[0](images)
+        pooled = functional.relu(self.pool(self.maps[1:](first)).flatten(1))
+        texture = (first.float().std(dim=(2, 3)) - self.texture_mean) / self.texture_std
+        return self.standardise(self.project(pooled)), texture
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Classify images (N, C, S, S), float in [-1, 1]: factor -> logits (N, number of its values)."""
+        embedding, _ = self.embed(images)
+        return {factor: head(embedding) for factor, head in self.heads.items()}
+
+    def features(self, images: Tensor) -> Tensor:
+        """Embed any number of images, in evaluation mode, without gradients.
+
+        Args:
+            images: (N, C, S, S), float in [-1, 1] or uint8 in [0, 255], on any device.
+
+        Returns:
+            Features (N, D), float32, on the CPU.
+
+        Raises:
+            UserError: If the images have the wrong shape or channels, or contain NaN or infinity.
+        """
+        self._check(images)
+        self.eval()
+        with torch.no_grad():
+            parts = [torch.cat(self.embed(self._prepare(chunk)), dim=1) for chunk in images.split(CHUNK)]
+        return torch.cat([part.float().cpu() for part in parts])
+
+    def classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the heads to features.
+
+        Args:
+            features: (N, D), from :meth:`features`.
+
+        Returns:
+            The most likely value of each factor, int64 (N, F), and its probability, float32 (N, F); both on the CPU.
+        """
+        with torch.no_grad():
+            embedding = features[:, :EMBEDDING].to(self.project.weight.device)
+            best = [head(embedding).softmax(dim=1).max(dim=1) for head in self.heads.values()]
+        labels = torch.stack([answer.indices for answer in best], dim=1)
+        return labels.cpu(), torch.stack([answer.values for answer in best], dim=1).cpu()
+
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Read every factor of every image: ``classify(features(images))``."""
+        return self.classify(self.features(images))
+
+    def save(self, path: str | Path) -> str:
+        """Write the weights (matrices as float16) with the architecture in the metadata; return the file's SHA-256."""
+        weights = {key: _compact(value).contiguous().cpu() for key, value in self.state_dict().items()}
+        about = {
+            "name": self.name,
+            "label_names": {factor: list(values) for factor, values in self.label_names.items()},
+            "channels": self.channels,
+            "resolution": self.resolution,
+        }
+        content = save(weights, metadata={"reader": json.dumps(about)})
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
+        return hashlib.sha256(content).hexdigest()
+
+    def _prepare(self, chunk: Tensor) -> Tensor:
+        chunk = chunk.to(self.project.weight.device)
+        return to_model_range(chunk) if chunk.dtype == torch.uint8 else chunk.float()
+
+    def _check(self, images: Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != self.channels or images.shape[2] != images.shape[3]:
+            expected = f"(N, {self.channels}, S, S)"
+            raise UserError(f"the reader {self.name!r} wants images {expected}, not {tuple(images.shape)}")
+        if len(images) == 0:
+            raise UserError("there are no images to read")
+        if images.is_floating_point() and not bool(torch.isfinite(images).all()):
+            raise UserError("the images contain NaN or infinity: the generator's weights are broken")
+
+
+def released_readers() -> list[str]:
+    """Names of the data sets that have a released reader."""
+    return sorted(RELEASED)
+
+
+def load_reader(name: str) -> Reader:
+    """Load a released reader in evaluation mode.
+
+    Args:
+        name: Data set it reads, such as ``cats`` or ``fashion-mnist``.
+
+    Raises:
+        UserError: If there is no such reader, or its file is not the one whose hash is recorded here.
+    """
+    if name not in RELEASED:
+        raise UserError(f"no reader for {name!r}; there are readers for: {', '.join(released_readers())}")
+    return read_reader_file(PRETRAINED / f"reader-{name}.safetensors", expected_sha256=RELEASED[name])
+
+
+def read_reader_file(path: str | Path, expected_sha256: str | None = None) -> Reader:
+    """Load a reader from a file written by :meth:`Reader.save`.
+
+    Args:
+        path: A ``.safetensors`` file.
+        expected_sha256: Refuse any file with another hash.
+
+    Raises:
+        UserError: If the file is missing, has another hash, or is no reader.
+    """
+    path = Path(path)
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; install the package again") from error
+    if expected_sha256 is not None and digest != expected_sha256:
+        raise UserError(f"{path.name} is not the released file (its SHA-256 differs); install the package again")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["reader"])
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        reader = Reader(**about)
+        reader.load_state_dict(weights)
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path} is not a reader's weights; train one: python -m dcgan_lib.features") from error
+    reader.sha256 = digest
+    return reader.eval().requires_grad_(False)
+
+
+def _block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+def _compact(value: Tensor) -> Tensor:
+    # Half precision halves the file; biases and running statistics are few and may be large, so they keep float32.
+    return value.half() if value.ndim > 1 else value
+
+
+@dataclass(frozen=True)
+class ReaderTraining:
+    """How to train a reader. The defaults made the released one for cats."""
+
+    output: Path
+    """File to write, ending in .safetensors."""
+    data: str = "cats"
+    """Labelled data set to learn."""
+    resolution: int = 64
+    """Side in pixels at which the reader looks at images, 32 or 64."""
+    limit: int = 100_000
+    """Training images."""
+    epochs: int = 2
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images per step."""
+    learning_rate: float = 4e-3
+    """Peak of the one-cycle schedule of AdamW."""
+    seed: int = 0
+    """Fixes the initial weights, the order of the images and the augmentation."""
+    root: Path | None = None
+    """Folder of the data set's files, where it needs one."""
+
+
+def train_reader(dataset: ImageDataset, options: ReaderTraining) -> Reader:
+    """Train a reader by cross-entropy, summed over the factors, on augmented images.
+
+    Repeatable bit for bit on one machine with the same number of threads. The matrix products run in bfloat16.
+
+    Args:
+        dataset: Images with at least one factor.
+        options: Settings; ``output``, ``data``, ``limit`` and ``root`` are not used here.
+
+    Returns:
+        The reader, in evaluation mode, without a hash until it is saved and loaded.
+
+    Raises:
+        UserError: If the data set has no labels.
+    """
+    if not dataset.label_names:
+        raise UserError(f"{dataset.name} has no labels to learn; a reader needs a labelled data set such as cats")
+    torch.manual_seed(options.seed)
+    reader = Reader(dataset.name, dataset.label_names, dataset.channels, options.resolution)
+    reader = reader.to(memory_format=torch.channels_last)
+    steps = options.epochs * (len(dataset) // options.batch_size)
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=options.learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps)
+    started = time.monotonic()
+    for epoch in range(options.epochs):
+        total = 0.0
+        for rows in torch.randperm(len(dataset)).split(options.batch_size):
+            if len(rows) < options.batch_size:
+                continue
+            images = augment(to_model_range(dataset.images[rows])).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = reader(images)
+                answers = zip(logits.values(), dataset.labels[rows].unbind(1), strict=True)
+                loss = torch.stack([functional.cross_entropy(*pair) for pair in answers]).sum()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
+        mean = total / (len(dataset) // options.batch_size)
+        print(f"epoch {epoch + 1}: loss {mean:.3f}, {time.monotonic() - started:.0f} s", flush=True)
+    calibrate(reader.to(memory_format=torch.contiguous_format), dataset.images[:10_000])
+    return reader
+
+
+def calibrate(reader: Reader, images: Tensor) -> None:
+    """Round a trained reader's weights to what its file will hold, and standardise its texture on real images.
+
+    Args:
+        reader: Changed in place; afterwards in evaluation mode, without gradients.
+        images: uint8 (N, C, S, S), undamaged.
+    """
+    reader.eval().requires_grad_(False)
+    for parameter in reader.parameters():
+        parameter.copy_(_compact(parameter))
+    reader.texture_mean.zero_()
+    reader.texture_std.fill_(1)
+    texture = reader.features(images)[:, EMBEDDING:].double()
+    reader.texture_mean.copy_(texture.mean(dim=0))
+    reader.texture_std.copy_(texture.std(dim=0).clamp(min=1e-3))
+
+
+def augment(images: Tensor) -> Tensor:
+    """Damage a batch as generators do: shift, blur, lower resolution, noise, a change of brightness.
+
+    Args:
+        images: (N, C, S, S), float in [-1, 1]. Random numbers come from torch's global generator.
+
+    Returns:
+        Images of the same shape. Half of the images keep their sharpness and half stay free of noise.
+    """
+    count, _, size, _ = images.shape
+    margin = size // 20
+    padded = functional.pad(images, (margin,) * 4, mode="replicate")
+    shifts = torch.randint(2 * margin + 1, (count, 2)).tolist()
+    places = zip(padded, shifts, strict=True)
+    images = torch.stack([image[:, row : row + size, column : column + size] for image, (row, column) in places])
+    quarter = count // 4
+    halved = functional.interpolate(functional.avg_pool2d(images[:quarter], 2), size=(size, size), mode="bilinear")
+    images = torch.cat([halved, _blur(images[quarter : 2 * quarter]), images[2 * quarter :]])
+    images = images * (1 + 0.05 * torch.randn(count, 1, 1, 1))
+    noisy = images[::2]  # a view: half of the sharp and half of the blurred images
+    noisy += 0.2 * torch.rand(len(noisy), 1, 1, 1) * torch.randn(noisy.shape)
+    return images
+
+
+def measure_accuracy(reader: Reader, dataset: ImageDataset) -> dict[str, float]:
+    """Return the share of right answers per factor; the data set's factors must be the reader's."""
+    if dataset.label_names != reader.label_names:
+        raise UserError(f"the reader {reader.name!r} does not know the factors of {dataset.name!r}")
+    right = (reader.read(dataset.images)[0] == dataset.labels).double().mean(dim=0)
+    return dict(zip(reader.label_names, right.tolist(), strict=True))
+
+
+def _blur(images: Tensor) -> Tensor:
+    # One Gaussian for the batch, of standard deviation 0.3 to 1.2 pixels.
+    sigma = 0.3 + 0.9 * torch.rand(())
+    kernel = torch.exp(-0.5 * (torch.arange(-3, 4) / sigma) ** 2)
+    kernel = torch.outer(kernel, kernel) / kernel.sum() ** 2
+    channels = images.shape[1]
+    padded = functional.pad(images, (3,) * 4, mode="replicate")
+    return functional.conv2d(padded, kernel.expand(channels, 1, 7, 7), groups=channels)
+
+
+def main(options: ReaderTraining) -> None:
+    """Train a reader, save it, and print its hash and its accuracy on held-out images at 32, 64 and 128 pixels."""
+    dataset = load_dataset(options.data, options.resolution, root=options.root, limit=options.limit)
+    digest = train_reader(dataset, options).save(options.output)
+    reader = read_reader_file(options.output, expected_sha256=digest)
+    print(f"{options.output}: sha256 {digest}, {sum(p.numel() for p in reader.parameters()):,} parameters")
+    for size in (32, 64, 128):
+        unseen = load_dataset(options.data, size, split="test", root=options.root, limit=5000)
+        scores = ", ".join(f"{factor} {value:.2%}" for factor, value in measure_accuracy(reader, unseen).items())
+        print(f"{size}x{size}, {len(unseen)} unseen images: {scores}")
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(ReaderTraining))
