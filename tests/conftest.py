@@ -80,7 +80,7 @@ def build_book(root: Path, output: Path) -> subprocess.CompletedProcess:
     An empty ``output`` makes it a build from scratch: Sphinx repeats no warning for a page that it has built before.
     """
     command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "-W", "-n", "--keep-going"]
-    return subprocess.run([*command, "--path-output", output], cwd=root, capture_output=True, text=True, timeout=600)
+    return subprocess.run([*command, "--path-output", output], cwd=root, capture_output=True, text=True, timeout=1100)
 
 
 def copy_checkout(target: Path) -> Path:

@@ -1,7 +1,6 @@
 """The built pages in a real browser: no error, no request to another host, and everything on them works."""
 
 import re
-import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from chapter_rules import code_cells
 from conftest import ROOT, build_book, copy_checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(entry["file"] for part in TOC["parts"] for entry in part["chapters"])]
@@ -48,7 +47,7 @@ def page(browser):
     """A fresh page that keeps what the console and the network report in `page.errors` and `page.foreign`."""
     context = browser.new_context(viewport=DESKTOP, color_scheme="light")
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(90_000)
     page.errors, page.foreign = [], []
     page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -192,9 +191,8 @@ def test_the_page_hides_the_installing_cell(built_book, name):
 # --- the repository's address ---------------------------------------------------------------------------------------
 
 
-def colab_pages(root: Path) -> list[str]:
-    """The pages of a built copy that have a Colab link."""
-    html = root / "_build" / "html"
+def colab_pages(html: Path) -> list[str]:
+    """The built pages that have a Colab link."""
     return [name for name in PAGES if "colab.research.google.com" in (html / f"{name}.html").read_text("utf-8")]
 
 
@@ -214,8 +212,9 @@ def test_notebooks_and_configuration_agree():
     assert links.group(0).count("colab") == (len(CHAPTERS) if url else 0)
 
 
-def test_setting_the_address_brings_the_colab_button_and_unsetting_removes_it(tmp_path):
+def test_setting_the_address_brings_the_colab_button_and_unsetting_leaves_no_trace(tmp_path):
     root = copy_checkout(tmp_path / "copy")
+    repository.set_everywhere("", root)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     for url in ("https://github.com/someone/cats", "https://github.com/other/name.git"):
         repository.set_everywhere(repository.check_url(url), root)
@@ -226,15 +225,16 @@ def test_setting_the_address_brings_the_colab_button_and_unsetting_removes_it(tm
         assert repository.PLACEHOLDER not in (root / "README.md").read_text(encoding="utf-8")
     finished = build_book(root, root)
     assert finished.returncode == 0, finished.stderr[-4000:]
-    assert colab_pages(root) == CHAPTERS
+    assert colab_pages(root / "_build" / "html") == CHAPTERS
     html = (root / "_build" / "html" / f"{CHAPTERS[0]}.html").read_text(encoding="utf-8")
     assert f"colab.research.google.com/github/other/name/blob/main/book/{CHAPTERS[0]}.ipynb" in html
 
     repository.set_everywhere("", root)
-    shutil.rmtree(root / "_build")
-    assert build_book(root, root).returncode == 0
-    assert colab_pages(root) == []
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_colab_button_is_there_if_and_only_if_the_address_is_set(built_book):
+    assert colab_pages(built_book) == (CHAPTERS if repository.configured_url() else [])
 
 
 @pytest.mark.parametrize(
