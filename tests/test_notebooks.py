@@ -208,7 +208,7 @@ def test_nbval_passes_what_was_stored_and_fails_on_an_edited_output_or_a_broken_
 
 
 @pytest.mark.slow
-def test_notebooks_tool_stores_no_widgets_and_leaves_a_failing_chapter_as_it_was(tmp_path):
+def test_notebooks_tool_stores_no_widgets_and_a_failing_chapter_keeps_its_outputs(tmp_path):
     code = "import ipywidgets\n\nprint(7)\nipywidgets.IntSlider()"
     path = tmp_path / "widget.ipynb"
     nbformat.write(small_chapter(code), path)

@@ -3,13 +3,14 @@
     python tools/notebooks.py                            # every chapter of _toc.yml
     python tools/notebooks.py book/latent_space.ipynb    # one chapter
 
-A chapter whose run fails is left as it was, and the exit status is 1. What is not stored, and why, stands at
+A chapter whose run fails keeps its old outputs, and the exit status is 1. What is not stored, and why, stands at
 ``clean_outputs`` and ``clean_metadata``.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -80,7 +81,8 @@ def clean_metadata(notebook: NotebookNode) -> None:
 
 
 def refresh(path: Path) -> list[str]:
-    """Run and clean one chapter in place, and return the complaints about it."""
+    """Format, run and clean one chapter in place, and return the complaints about it."""
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", path], check=True)
     notebook = nbformat.read(path, as_version=4)
     execute(notebook, path.parent)
     clean_metadata(notebook)
@@ -104,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             complaints = refresh(path)
         except CellExecutionError as error:
-            complaints = [f"{path.name} is left as it was: {error}"]
+            complaints = [f"{path.name} keeps its old outputs: {error}"]
         print(f"{path.name}: {time.monotonic() - started:.0f} s, {path.stat().st_size / 1000:.0f} kB")
         print(*complaints, sep="\n", end="\n" if complaints else "")
         failed = failed or bool(complaints)

@@ -23,14 +23,14 @@ PLACEHOLDER = "https://github.com/OWNER/REPOSITORY"  # in shell examples, while 
 # The page hides this cell (its tag is `remove-cell`); a reader of the notebook sees it first, so it stays short.
 FIRST_CELL_TAGS = ["remove-cell"]
 FIRST_CELL = """\
-# Where the package is missing (in Colab, say), install it and leave the torch that is there alone.
+# Where the package is missing (in Colab, say), install it; torch stays as it is.
 import importlib.util
 import sys
 
 repository = "{url}"  # set by `make repository URL=...`
 if importlib.util.find_spec("dcgan_lib") is None:
     if not repository:
-        raise ModuleNotFoundError("dcgan_lib is missing: run `make lab` in a clone of the book, or `pip install -e .`")
+        raise ImportError("dcgan_lib is missing: run `pip install -e .` in a clone")
     %pip install -q robohash safetensors torchmetrics tyro
     %pip install -q --no-deps git+{{repository}}
 if "google.colab" in sys.modules:
