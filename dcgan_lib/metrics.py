@@ -62,15 +62,11 @@ class Coverage:
         samples: Number of label rows.
         factors: Factor -> its coverage.
         combinations: Number of distinct rows.
-        possible: Number of combinations that the factors allow.
-        expected: Distinct rows expected of as many independent draws, uniform over the combinations.
     """
 
     samples: int
     factors: dict[str, FactorCoverage]
     combinations: int
-    possible: int
-    expected: float
 
 
 @dataclass(frozen=True)
@@ -130,10 +126,7 @@ class Evaluation:
             present = f"{found.present}/{found.possible}"
             lines.append(f"{factor:<14}{present:<10}{sure:<20}{', '.join(found.missing) or '-'}")
         if len(self.coverage.factors) > 1:
-            lines.append(
-                f"distinct combinations: {self.coverage.combinations:,} in {self.samples:,} samples "
-                f"({self.coverage.expected:,.0f} expected if all {self.coverage.possible:,} were equally likely)"
-            )
+            lines.append(f"distinct combinations: {self.coverage.combinations:,} in {self.samples:,} samples")
         return "\n".join(lines)
 
 
@@ -278,9 +271,7 @@ def coverage(labels: Tensor, label_names: Mapping[str, tuple[str, ...]], real_la
         )
         present = sum(shares[value] >= PRESENT_FROM * true[value] > 0 for value in values)
         factors[factor] = FactorCoverage(shares, true, present, sum(true[value] > 0 for value in values))
-    possible = math.prod(sizes)
-    expected = -possible * math.expm1(len(labels) * math.log1p(-1 / possible)) if possible > 1 else 1.0
-    return Coverage(len(labels), factors, len(labels.unique(dim=0)), possible, expected)
+    return Coverage(len(labels), factors, len(labels.unique(dim=0)))
 
 
 def nearest_neighbours(images: Tensor, dataset: ImageDataset) -> Neighbours:
