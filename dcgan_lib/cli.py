@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -146,8 +147,7 @@ def run_evaluate(options: EvaluateOptions) -> int:
     """``dcgan evaluate``."""
     from dcgan_lib.metrics import evaluate
 
-    config = checkpoint.load_config(options.run)
-    data = data_options(config)
+    data = stored_options(options.run).data
     generator = checkpoint.load_generator(options.run).to(get_device(options.device))
     dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
     scores = evaluate(generator, dataset, samples=options.samples, seed=options.seed)
@@ -201,9 +201,9 @@ def run_folder(options: TrainOptions) -> Path:
 
 def data_options(config: dict[str, Any]) -> DataOptions:
     """The data options stored in a run's configuration."""
-    stored = config["data"]
-    root = stored.get("data_root")
-    return DataOptions(stored["name"], stored["image_size"], stored.get("limit"), Path(root) if root else None)
+    stored, root = config["data"], config["data"].get("data_root")
+    size = config["generator"]["image_size"]
+    return DataOptions(str(stored["name"]), size, stored.get("limit"), Path(root) if root else None)
 
 
 def recipe_options(recipe: Literal["r1", "paper"]) -> TrainOptions:
@@ -212,8 +212,8 @@ def recipe_options(recipe: Literal["r1", "paper"]) -> TrainOptions:
     return TrainOptions(recipe=recipe, batch_norm=batch_norm, training=training)
 
 
-def resumed_options(output: Path) -> TrainOptions:
-    """The options a run was started with."""
+def stored_options(output: Path) -> TrainOptions:
+    """The options a run was started with, and ``resume``."""
     config = checkpoint.load_config(output)
     try:
         return TrainOptions(
@@ -244,6 +244,11 @@ COMMANDS: dict[type, Callable[[Any], int]] = {
 }
 
 
+def _print_warning(message: Warning | str, *_: Any) -> None:
+    # What a user should know, such as the photographs that could not be read, without the place in our code.
+    print(f"dcgan: warning: {message}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake the user can mend is printed as one line, with exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -251,9 +256,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = tyro.cli(Options, prog="dcgan", description=__doc__, args=arguments)
         if isinstance(options, TrainOptions):
             # Parsed a second time: what the command line leaves out comes from the recipe, or from the run resumed.
-            defaults = resumed_options(run_folder(options)) if options.resume else recipe_options(options.recipe)
+            defaults = stored_options(run_folder(options)) if options.resume else recipe_options(options.recipe)
             options = tyro.cli(TrainOptions, prog="dcgan train", args=list(arguments)[1:], default=defaults)
-        return COMMANDS[type(options)](options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            return COMMANDS[type(options)](options)
     except UserError as error:
         message = str(error)
     except torch.OutOfMemoryError:
