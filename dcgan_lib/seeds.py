@@ -1,8 +1,12 @@
-"""Random orders that stay the same on every machine and with every release of NumPy."""
+"""Where everything random in a data set or a run comes from: seeds, orders and batches that depend on nothing else."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def shuffled(count: int, seed: int) -> np.ndarray:
@@ -12,3 +16,33 @@ def shuffled(count: int, seed: int) -> np.ndarray:
     change between releases (NumPy enhancement proposal 19).
     """
     return np.argsort(np.random.Philox(key=seed % 2**64).random_raw(count), kind="stable")
+
+
+def mixed_seed(seed: int, index: int, stream: int = 0) -> int:
+    """Return a 63-bit seed for one step or epoch of a run; those of neighbouring indices are independent."""
+    return int(np.random.SeedSequence((seed, index, stream)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def batch_indices(count: int, batch_size: int, step: int, seed: int) -> Tensor:
+    """Indices of the images of one training step: the data set is shuffled anew for every pass, and none is left out.
+
+    A batch may begin in one pass and end in the next. It depends on nothing but the arguments.
+
+    Args:
+        count: Number of images in the data set.
+        batch_size: Number of images in a batch.
+        step: Number of the step, from 0.
+        seed: Seed of the run.
+
+    Returns:
+        int64 (batch_size,).
+    """
+    first = step * batch_size
+    epochs = range(first // count, (first + batch_size - 1) // count + 1)
+    order = torch.cat([_epoch_order(count, seed, epoch) for epoch in epochs])
+    return order[first - epochs[0] * count :][:batch_size]
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(mixed_seed(seed, epoch, stream=1)))

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
@@ -30,8 +29,9 @@ from dcgan_lib.images import save_png
 from dcgan_lib.interrupt import StopRequest, graceful_stop
 from dcgan_lib.latent import generate, sample_latent
 from dcgan_lib.models import Discriminator, Generator
+from dcgan_lib.seeds import batch_indices, mixed_seed
 
-__all__ = ["History", "TrainingConfig", "batch_indices", "get_device", "train", "train_step"]
+__all__ = ["History", "TrainingConfig", "get_device", "train", "train_step"]
 
 METRICS_NAME = "metrics.jsonl"
 DEFAULT_STEPS = 10_000
@@ -227,7 +227,7 @@ class _Run:
         step, config = self.history.step, self.config
         indices = batch_indices(len(self.images), config.batch_size, step, config.seed)
         real = to_model_range(self.images[indices.to(self.device)]).contiguous(memory_format=torch.channels_last)
-        random = torch.Generator(self.device).manual_seed(_mix(config.seed, step))
+        random = torch.Generator(self.device).manual_seed(mixed_seed(config.seed, step))
         z = torch.randn(config.batch_size, self.generator.latent_dim, generator=random, device=self.device)
         values = train_step(
             self.generator, self.discriminator, self.d_optimizer, self.g_optimizer,
@@ -344,38 +344,6 @@ def average_model(generator: Generator, config: TrainingConfig) -> AveragedModel
             torch._foreach_copy_(averages, values)
 
     return AveragedModel(generator, multi_avg_fn=torch.no_grad()(update), use_buffers=True)
-
-
-def batch_indices(count: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """Indices of the images of one step: the data set is shuffled anew for every pass, and no image is left out.
-
-    A batch may begin in one pass and end in the next. It depends on nothing but the arguments.
-
-    Returns:
-        int64 (batch_size,).
-    """
-    first = step * batch_size
-    epochs = range(first // count, (first + batch_size - 1) // count + 1)
-    order = torch.cat([_permutation(count, seed, epoch) for epoch in epochs])
-    return order[first - epochs[0] * count :][:batch_size]
-
-
-_permutations: dict[tuple[int, int, int], Tensor] = {}
-
-
-def _permutation(count: int, seed: int, epoch: int) -> Tensor:
-    key = (count, seed, epoch)
-    if key not in _permutations:
-        if len(_permutations) > 4:
-            _permutations.clear()
-        random = torch.Generator().manual_seed(_mix(seed, epoch, stream=1))
-        _permutations[key] = torch.randperm(count, generator=random)
-    return _permutations[key]
-
-
-def _mix(seed: int, index: int, stream: int = 0) -> int:
-    """A 63-bit seed for one step or epoch; SeedSequence makes neighbouring ones independent."""
-    return int(np.random.SeedSequence((seed, index, stream)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _with_noise(images: Tensor, deviation: float, random: torch.Generator | None) -> Tensor:

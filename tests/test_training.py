@@ -14,7 +14,7 @@ from PIL import Image
 from tiny import EVERY_OPTION, assert_same, configure, deterministic, images, networks
 from torch.nn import functional as F
 
-from dcgan_lib import losses, training
+from dcgan_lib import losses, seeds, training
 from dcgan_lib.checkpoint import load_config, load_generator, load_state, load_weights
 from dcgan_lib.data import to_model_range
 from dcgan_lib.device import autocast, get_device
@@ -22,7 +22,8 @@ from dcgan_lib.errors import UserError
 from dcgan_lib.images import make_grid
 from dcgan_lib.interrupt import graceful_stop
 from dcgan_lib.latent import generate, sample_latent
-from dcgan_lib.training import TrainingConfig, batch_indices, train, train_step
+from dcgan_lib.seeds import batch_indices
+from dcgan_lib.training import TrainingConfig, train, train_step
 
 
 def run(config, folder=None, seed=0, dataset=None, **options):
@@ -360,7 +361,7 @@ def test_order_differs_between_passes_and_seeds_and_ignores_the_global_state():
     first = batch_indices(100, 100, 0, seed=7)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    training._permutations.clear()
+    seeds._epoch_order.cache_clear()
     assert torch.equal(batch_indices(100, 100, 0, seed=7), first)
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.equal(batch_indices(100, 100, 1, seed=7), first)
