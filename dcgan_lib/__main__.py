@@ -1,7 +1,19 @@
-"""``python -m dcgan_lib``: the same as the command ``dcgan``."""
+"""``python -m dcgan_lib``, and the command ``dcgan``."""
+
+from __future__ import annotations
 
 import sys
 
-from dcgan_lib.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line; Ctrl-C while PyTorch is still being imported ends it as quietly as later."""
+    try:
+        from dcgan_lib import cli
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130  # the shell's exit status for "ended by Ctrl-C"
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,3 +1,4 @@
+import builtins
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from tiny import assert_same, configure, deterministic, images, networks
 
 from dcgan_lib import cli, training
+from dcgan_lib.__main__ import main as entry
 from dcgan_lib.checkpoint import load_config, load_generator, load_state, save_weights
 from dcgan_lib.config import TrainingConfig
 from dcgan_lib.images import make_grid
@@ -230,6 +232,19 @@ def test_ctrl_c_before_training_begins_is_quiet(monkeypatch, tmp_path, capsys):
     assert cli.main(["train", "--output", str(tmp_path / "run")]) == 130
     assert capsys.readouterr().err == "stopped\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_while_pytorch_is_imported_is_quiet(capsys, monkeypatch):
+    original = builtins.__import__
+
+    def interrupted(name, globals_=None, locals_=None, fromlist=(), level=0):
+        if name == "dcgan_lib" and "cli" in (fromlist or ()):
+            raise KeyboardInterrupt
+        return original(name, globals_, locals_, fromlist, level)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    assert entry() == 130
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_a_full_memory_says_what_to_try(monkeypatch, tmp_path, capsys):
