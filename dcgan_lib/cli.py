@@ -244,6 +244,16 @@ COMMANDS: dict[type, Callable[[Any], int]] = {
 }
 
 
+def parse(arguments: Sequence[str]) -> TrainOptions | SampleOptions | EvaluateOptions | ExportOptions:
+    """Turn the words after ``dcgan`` into the options of one command."""
+    options = tyro.cli(Options, prog="dcgan", description=__doc__, args=arguments)
+    if not isinstance(options, TrainOptions):
+        return options
+    # Parsed a second time: what the command line leaves out comes from the recipe, or from the run resumed.
+    defaults = stored_options(run_folder(options)) if options.resume else recipe_options(options.recipe)
+    return tyro.cli(TrainOptions, prog="dcgan train", args=list(arguments)[1:], default=defaults)
+
+
 def _print_warning(message: Warning | str, *_: Any) -> None:
     # What a user should know, such as the photographs that could not be read, without the place in our code.
     print(f"dcgan: warning: {message}", file=sys.stderr)
@@ -253,11 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake the user can mend is printed as one line, with exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        options = tyro.cli(Options, prog="dcgan", description=__doc__, args=arguments)
-        if isinstance(options, TrainOptions):
-            # Parsed a second time: what the command line leaves out comes from the recipe, or from the run resumed.
-            defaults = stored_options(run_folder(options)) if options.resume else recipe_options(options.recipe)
-            options = tyro.cli(TrainOptions, prog="dcgan train", args=list(arguments)[1:], default=defaults)
+        options = parse(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
             return COMMANDS[type(options)](options)

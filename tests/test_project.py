@@ -61,6 +61,20 @@ def test_every_module_is_in_the_api_reference():
     assert sorted(listed) == sorted(modules)
 
 
+def test_readme_says_what_each_file_is_for():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for folder in ("dcgan_lib", "tools"):
+        missing = [
+            path.name
+            for path in (ROOT / folder).glob("*.py")
+            if path.stem != "__init__" and f"{path.name}`" not in readme
+        ]
+        assert not missing
+    chapters = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"][0]["chapters"]
+    assert all(f"(book/{chapter['file']}.ipynb)" in readme for chapter in chapters)
+    assert not re.search(r"\b(TIMES|FILES|TODO)\b", readme)
+
+
 def test_the_glossary_is_in_alphabetical_order():
     text = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
     terms = re.findall(r"^(\S.*)\n  \S", text.split(":::{glossary}\n")[1], re.MULTILINE)

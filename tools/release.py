@@ -124,9 +124,10 @@ def main() -> None:
         temporary.write_text(card, encoding="utf-8")
     images.save_png(latent.sample(generator, 64, 0), ROOT / "book" / "images" / f"{options.name}.png")
 
-    config["data"].pop("data_root")  # a path of this machine
+    config["data"].pop("data_root")  # a path of one machine
     thinned = records[:: max(1, len(records) // HISTORY_LINES)]
-    history = {"config": config, "hardware": options.hardware, "records": thinned, "scores": scores.to_dict()}
+    history = {"config": config, "hardware": options.hardware, "steps": last["step"], "records": thinned}
+    history["scores"] = scores.to_dict()
     write_json(ROOT / "benchmarks" / "results" / f"release-{options.name}.json", history)
     print(card)
 

@@ -1,0 +1,69 @@
+"""What is released is what its card, its grid and its recorded history say."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from release import command_line
+
+from dcgan_lib import checkpoint, cli, images, latent
+from dcgan_lib.config import RECIPES
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = checkpoint.pretrained_names()
+
+
+def history_of(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"release-{name}.json").read_text(encoding="utf-8"))
+
+
+def test_the_promised_generators_are_released():
+    assert {"cats-64", "fashion-mnist-32"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_grid_shows_the_first_samples_of_seed_0(name):
+    # Nobody can have chosen them: the released weights draw this very grid, up to rounding on another processor.
+    grid = images.make_grid(latent.sample(checkpoint.load_pretrained(name), 64, 0)).permute(1, 2, 0).numpy()
+    stored = np.asarray(Image.open(ROOT / "book" / "images" / f"{name}.png"))
+    difference = np.abs(stored.reshape(grid.shape).astype(int) - grid)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.05
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_agrees_with_the_recorded_history(name):
+    history, card = history_of(name), (checkpoint.PRETRAINED / f"{name}.md").read_text(encoding="utf-8")
+    assert history["config"]["generator"] == checkpoint.load_pretrained(name).architecture
+    assert command_line(history["config"], history["steps"]) in card
+    assert f"{history['steps']:,} steps" in card
+    assert f"{history['scores']['frechet_distance']:.3f}" in card
+    assert history["hardware"] in card
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_on_the_card_asks_for_the_recorded_run(name):
+    history = history_of(name)
+    words = command_line(history["config"], history["steps"]).split()
+    options = cli.parse(words[1:])
+    reporting = {"steps", "minutes", "log_every", "sample_every", "checkpoint_every", "device"}
+    for key, value in asdict(options.training).items():
+        assert key in reporting or value == history["config"]["training"][key], key
+    assert options.width == history["config"]["generator"]["width"]
+    assert options.batch_norm == history["config"]["discriminator"]["batch_norm"]
+    assert (options.data.data, options.data.image_size) == (words[3], history["config"]["data"]["image_size"])
+    assert options.training.steps == history["steps"]
+
+
+def test_command_line_names_only_what_differs_from_the_nearest_recipe():
+    config = {
+        "data": {"name": "cats", "image_size": 32, "limit": None},
+        "generator": {"width": 16},
+        "discriminator": {"batch_norm": False},
+        "training": asdict(RECIPES["paper"].training) | {"beta1": 0.9},
+    }
+    expected = "--data cats --image-size 32 --width 16 --recipe paper --steps 7 --beta1 0.9 --no-batch-norm"
+    assert command_line(config, 7) == f"dcgan train {expected}"
