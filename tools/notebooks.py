@@ -66,6 +66,8 @@ def clean_outputs(cell: NotebookNode) -> list[str]:
         elif output.output_type == "stream" and output.name == "stderr":
             if not ignored:
                 complaints.append(f"writes to stderr, silence it: {output.text.strip()[:200]!r}")
+        elif output.output_type == "stream" and kept and kept[-1].get("name") == output.name:
+            kept[-1].text += output.text  # how one text falls into pieces depends on the moment
         else:
             kept.append(output)
     cell.outputs = kept
