@@ -173,6 +173,22 @@ def train(
         return run.play(stop, progress)
 
 
+class _Clock:
+    """Seconds spent on a run, over all its sessions; it stands still until it is started."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self.before, self.started = before, None
+
+    def start(self) -> None:
+        """Start counting."""
+        self.started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self.before + (0.0 if self.started is None else time.perf_counter() - self.started)
+
+
 class _Run:
     """The state of one run: networks, optimizers, average, step, clock and history."""
 
@@ -190,7 +206,7 @@ class _Run:
         self.dataset, self.config, self.folder = dataset, config, None
         self.images = dataset.images.to(self.device)
         self.history = History(generator=self.sampler)
-        self.seconds, self.grid_z = 0.0, sample_latent(GRID_COUNT, generator.latent_dim, config.seed)
+        self.clock, self.grid_z = _Clock(), sample_latent(GRID_COUNT, generator.latent_dim, config.seed)
         self.sums: dict[str, Tensor] = {}
         self.since_log = 0
 
@@ -204,11 +220,10 @@ class _Run:
         config, history = self.config, self.history
         last_step = config.steps or (math.inf if config.minutes else DEFAULT_STEPS)
         deadline = 60 * config.minutes if config.minutes else math.inf
+        self.clock.start()
         with _progress_bar(progress, history.step, last_step) as bar:
-            while history.step < last_step and self.seconds < deadline and not stop.asked:
-                started = time.perf_counter()
+            while history.step < last_step and self.clock.seconds < deadline and not stop.asked:
                 self._advance()
-                self.seconds += time.perf_counter() - started
                 if history.step % config.log_every == 0:
                     self._log(bar)
                 if history.step % config.sample_every == 0:
@@ -247,8 +262,9 @@ class _Run:
         if not all(map(math.isfinite, means.values())):
             raise self._diverged("the loss is")
         before = history.records[-1] if history.records else {"seconds": 0.0}
-        rate = self.since_log * batch / max(self.seconds - before["seconds"], 1e-9)
-        record = {"step": history.step, "images": history.step * batch, "seconds": round(self.seconds, 3)}
+        seconds = self.clock.seconds
+        rate = self.since_log * batch / max(seconds - before["seconds"], 1e-9)
+        record = {"step": history.step, "images": history.step * batch, "seconds": round(seconds, 3)}
         record |= {"images_per_second": round(rate, 1)} | {name: round(value, 6) for name, value in means.items()}
         history.records.append(record)
         self.sums, self.since_log = {}, 0
@@ -304,7 +320,7 @@ class _Run:
         if self.average is not None:
             networks["average"] = self.average.module
             state["average"] = self.average.state_dict()
-        state |= {"step": self.history.step, "seconds": self.seconds, "records": self.history.records}
+        state |= {"step": self.history.step, "seconds": self.clock.seconds, "records": self.history.records}
         checkpoint.save_state(self.folder, state)
         checkpoint.save_weights(self.folder / checkpoint.WEIGHTS_NAME, networks, self.history.step)
 
@@ -315,7 +331,7 @@ class _Run:
             targets["average"] = self.average
         for name, target in targets.items():
             checkpoint.restore(target, state.get(name), name)
-        self.history.step, self.seconds = state["step"], state["seconds"]
+        self.history.step, self.clock = state["step"], _Clock(state["seconds"])
         self.history.records = list(state["records"])
 
 

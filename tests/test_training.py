@@ -438,9 +438,18 @@ def test_a_run_without_a_folder_writes_nothing(tmp_path, monkeypatch):
 
 
 def test_minutes_bound_a_run_and_default_steps_do_not_apply(monkeypatch):
-    clock = iter(range(0, 10**6, 10))
-    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
-    assert run(configure(steps=None, minutes=1.0)).step == 6  # ten seconds a step
+    now = 0.0
+
+    def slow_step(*arguments, **options):
+        nonlocal now
+        now += 10  # seconds
+        return train_step(*arguments, **options)
+
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(training, "train_step", slow_step)
+    history = run(configure(steps=None, minutes=1.0))
+    assert history.step == 6
+    assert history.records[-1]["seconds"] == 60
     assert run(configure(steps=4, minutes=1.0)).step == 4
 
 
