@@ -132,7 +132,7 @@ def history(history: Any, x: str = "images", smooth: int = 1, references: bool =
         _curve(probabilities, values[x], values["d_fake"], "fake", "D(G(z)), generated", "--", smooth)
         probabilities.set(title="Probability that D gives to “real”", xlabel=names[x], ylim=(0, 1))
         for axis in (losses, probabilities):
-            axis.legend(loc="upper right", fontsize=8)
+            axis.legend(loc="best", fontsize=8)
     return figure
 
 
@@ -200,4 +200,5 @@ def _curve(axis: Axes, x: np.ndarray, y: np.ndarray, role: str, label: str, dash
 
 def _reference(axis: Axes, y: float, text: str, colour: str) -> None:
     axis.axhline(y, color=colour, linestyle=":", linewidth=1)
-    axis.annotate(text, (0.01, y), xycoords=("axes fraction", "data"), va="bottom", fontsize=8, color=colour)
+    # Beside the axis, where no curve can run through it.
+    axis.annotate(text, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour)
