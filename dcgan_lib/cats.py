@@ -41,7 +41,10 @@ LABEL_NAMES: dict[str, tuple[str, ...]] = {
         "silver headphones", "none",
     ),
 }  # fmt: skip
-"""Factor -> what its values look like, in the order of drawing (a later part covers an earlier one)."""
+"""Factor -> names of its values; the factors are in the order of drawing (a later part covers an earlier one).
+
+:meta hide-value:
+"""
 
 DEFAULT_LIMIT = 20_000
 

@@ -44,7 +44,7 @@ class ImageDataset:
 
     @property
     def channels(self) -> int:
-        """C: 1 for grey, 3 for RGB."""
+        """1 for grey, 3 for RGB."""
         return self.images.shape[1]
 
     @property

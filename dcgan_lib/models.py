@@ -43,15 +43,16 @@ class Generator(nn.Module):
 
     def __init__(self, image_size: int, channels: int, latent_dim: int, width: int) -> None:
         super().__init__()
-        self.image_size, self.channels, self.latent_dim, self.width = image_size, channels, latent_dim, width
+        self.image_size, self.channels = image_size, channels
+        self.latent_dim, self.width = latent_dim, width
         resolutions = _resolutions(image_size)
         widths = [width * image_size // (2 * resolution) for resolution in resolutions[:-1]]
-        # 1x1 -> 4x4: a dense projection of z, written as a transposed convolution with stride 1 and no padding.
+        # 1x1 -> 4x4: a dense projection of z, written as a transposed convolution.
         blocks = {"4x4": _up_block(latent_dim, widths[0], stride=1, padding=0)}
-        for before, after, resolution in zip(widths, widths[1:], resolutions[1:], strict=False):
-            blocks[f"{resolution}x{resolution}"] = _up_block(before, after)
+        for before, after, size in zip(widths, widths[1:], resolutions[1:], strict=False):
+            blocks[f"{size}x{size}"] = _up_block(before, after)
         blocks[f"{image_size}x{image_size}"] = nn.Sequential(
-            # No batch norm on the output: the pixel's mean and scale are for the generator to choose.
+            # No batch norm: a pixel's mean and scale are for the generator to choose.
             nn.ConvTranspose2d(widths[-1], channels, KERNEL, STRIDE, PADDING, bias=False),
             nn.Tanh(),
         )
@@ -98,8 +99,8 @@ class Discriminator(nn.Module):
         widths = [width * image_size // (2 * resolution) for resolution in resolutions]
         # No batch norm on the input layer: D should see the images' own colours, not standardised ones.
         blocks = {f"{image_size // 2}x{image_size // 2}": _down_block(channels, width, batch_norm=None)}
-        for before, after, resolution in zip(widths, widths[1:], resolutions[1:], strict=False):
-            blocks[f"{resolution}x{resolution}"] = _down_block(before, after, batch_norm)
+        for before, after, size in zip(widths, widths[1:], resolutions[1:], strict=False):
+            blocks[f"{size}x{size}"] = _down_block(before, after, batch_norm)
         blocks["1x1"] = nn.Sequential(nn.Conv2d(widths[-1], 1, INNERMOST, bias=False), nn.Flatten(0))
         self.layers = nn.Sequential(OrderedDict(blocks))
 
@@ -172,8 +173,9 @@ def build_discriminator(
 def init_weights(module: Network, seed: int = 0) -> Network:
     """Draw initial weights in place as in section 4 of the paper, and return the module.
 
-    Convolutions are drawn from N(0, 0.02), where 0.02 is the standard deviation. Batch-norm gains are drawn from
-    N(1, 0.02), not N(0, 0.02), which would start every channel near zero with a random sign; biases start at 0.
+    Convolutions are drawn from N(0, 0.02), where 0.02 is the standard deviation.
+    Batch-norm gains are drawn from N(1, 0.02), not N(0, 0.02), which would start
+    every channel near zero with a random sign; offsets and biases start at 0.
 
     Args:
         module: The network.
@@ -183,10 +185,13 @@ def init_weights(module: Network, seed: int = 0) -> Network:
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                layer.weight.normal_(0.0, 0.02, generator=random)
+                mean = 0.0
             elif isinstance(layer, nn.BatchNorm2d):
-                layer.weight.normal_(1.0, 0.02, generator=random)
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d) and layer.bias is not None:
+                mean = 1.0
+            else:
+                continue
+            layer.weight.normal_(mean, 0.02, generator=random)
+            if layer.bias is not None:
                 layer.bias.zero_()
     return module
 
@@ -220,17 +225,24 @@ def _resolutions(image_size: int) -> list[int]:
     return [INNERMOST * 2**i for i in range((image_size // INNERMOST).bit_length())]
 
 
-def _up_block(before: int, after: int, stride: int = STRIDE, padding: int = PADDING) -> nn.Sequential:
+def _up_block(
+    before: int,
+    after: int,
+    stride: int = STRIDE,
+    padding: int = PADDING,
+) -> nn.Sequential:
     return nn.Sequential(
-        nn.ConvTranspose2d(before, after, KERNEL, stride, padding, bias=False),  # batch norm's shift is the bias
+        # Batch norm's offset does what a bias would.
+        nn.ConvTranspose2d(before, after, KERNEL, stride, padding, bias=False),
         nn.BatchNorm2d(after),
         nn.ReLU(inplace=True),
     )
 
 
 def _down_block(before: int, after: int, batch_norm: bool | None) -> nn.Sequential:
-    # batch_norm None: the input layer, which has neither batch norm nor bias in either variant.
-    convolution = nn.Conv2d(before, after, KERNEL, STRIDE, PADDING, bias=batch_norm is False)
+    # None: the layer at the image, which has neither batch norm nor bias.
+    bias = batch_norm is False
+    convolution = nn.Conv2d(before, after, KERNEL, STRIDE, PADDING, bias=bias)
     normalisation = [nn.BatchNorm2d(after)] if batch_norm else []
     return nn.Sequential(convolution, *normalisation, nn.LeakyReLU(0.2, inplace=True))
 

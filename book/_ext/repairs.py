@@ -1,4 +1,4 @@
-"""Mend in every page what the theme and its companions get wrong."""
+"""Mend what the theme and its companions get wrong, in pages and in the API reference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,31 @@ def _is_thebe(script: Any) -> bool:
     return "thebe" in f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {}).get('body', '')}"
 
 
+_WHOLE_TEXT = {"attribute", "data", "property"}
+_as_written: dict[str, list[str]] = {}
+
+
+def keep_text(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+    """Remember the description of an attribute before napoleon takes all up to its first colon for a type."""
+    if what in _WHOLE_TEXT:
+        _as_written[name] = list(lines)
+
+
+def restore_text(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+    """Put the remembered description back."""
+    if what in _WHOLE_TEXT:
+        lines[:] = _as_written.pop(name)
+
+
+def skip_aliases(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: Any) -> bool | None:
+    """Leave out "Alias for field number 0" and its like: the description of a named tuple lists its fields."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
     app.connect("html-page-context", repair, priority=900)
+    app.connect("autodoc-process-docstring", keep_text, priority=100)  # napoleon's own is 500
+    app.connect("autodoc-process-docstring", restore_text, priority=900)
+    app.connect("autodoc-skip-member", skip_aliases)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
