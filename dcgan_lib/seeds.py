@@ -20,7 +20,7 @@ def shuffled(count: int, seed: int) -> np.ndarray:
 
 def mixed_seed(seed: int, index: int, stream: int = 0) -> int:
     """Return a 63-bit seed for one step or epoch of a run; those of neighbouring indices are independent."""
-    return int(np.random.SeedSequence((seed, index, stream)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, index, stream)).generate_state(1, np.uint64)[0]) >> 1
 
 
 def batch_indices(count: int, batch_size: int, step: int, seed: int) -> Tensor:

@@ -593,12 +593,14 @@ def test_a_signal_ends_the_run_after_the_step_at_hand(tmp_path, monkeypatch, num
 
 
 def test_a_second_ctrl_c_stops_at_once():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
     with graceful_stop() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.asked
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
 
 
 def test_training_in_another_thread_needs_no_signals():
