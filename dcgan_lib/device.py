@@ -47,6 +47,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # CPUs that only emulate bfloat16 are several times slower with it than in float32.
-    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "amx_tile"))
+    if device.type != "cpu":
+        return False
+    # CPUs that only emulate bfloat16 are several times slower with it than in float32. PyTorch 2.10 has no public
+    # function that tells them apart; should these go one day, float32 is what remains.
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))

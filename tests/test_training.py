@@ -682,8 +682,9 @@ def test_bfloat16_is_used_where_it_is_asked_for_and_losses_stay_in_float32(monke
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
     with autocast(torch.device("cpu"), "float32"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-    for capabilities, dtype in (({"amx_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capabilities=capabilities: capabilities)
+    for has_it, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has_it=has_it: has_it)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # which is False
         with autocast(torch.device("cpu"), "auto"):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
     half, full = run(configure(precision="bfloat16")), run(configure())
