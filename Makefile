@@ -33,7 +33,7 @@ test: setup ## everything: style, unit tests, chapters, the book in a browser
 	@$(BIN)/python tools/check.py
 
 lab: setup ## open the chapters in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir book
+	@$(BIN)/jupyter lab --notebook-dir book $(if $(filter 0,$(shell id -u)),--allow-root)
 
 train: setup ## train 32-pixel cats for five minutes
 	@$(BIN)/dcgan train --data cats --image-size 32 --minutes 5 --output $(RUN)
