@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def train_step(
     penalise = penalise and config.r1_gamma > 0
 
     # D's step. Its loss must not reach G: detach() cuts the graph there.
-    real = _with_noise(real, config.instance_noise, random).requires_grad_(penalise)
+    real = _with_noise(real.detach(), config.instance_noise, random).requires_grad_(penalise)
     with autocast_context:
         fake = generator(z)
         real_logits = discriminator(real).float()
@@ -114,14 +115,12 @@ def train_step(
     d_optimizer.step()
 
     # G's step. The gradient passes through D, but nobody needs D's own weight gradients.
-    discriminator.requires_grad_(False)
-    with autocast_context:
+    with autocast_context, _frozen(discriminator):
         new_logits = discriminator(_with_noise(fake, config.instance_noise, random)).float()
     g_loss = loss(real_logits.detach(), new_logits, **options).g_loss
     g_optimizer.zero_grad(set_to_none=True)
     g_loss.backward()
     g_optimizer.step()
-    discriminator.requires_grad_(True)
 
     return {
         "d_loss": d_loss.detach(),
@@ -360,6 +359,16 @@ def average_model(generator: Generator, config: TrainingConfig) -> AveragedModel
             torch._foreach_copy_(averages, values)
 
     return AveragedModel(generator, multi_avg_fn=torch.no_grad()(update), use_buffers=True)
+
+
+@contextmanager
+def _frozen(network: Discriminator) -> Iterator[None]:
+    """What is computed inside leads no gradient to the network's own parameters."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
 
 
 def _with_noise(images: Tensor, deviation: float, random: torch.Generator | None) -> Tensor:

@@ -271,6 +271,23 @@ def test_the_discriminator_gets_no_gradient_from_the_generators_step():
     assert all(parameter.grad is not None for parameter in generator.parameters())
 
 
+def test_a_step_that_fails_leaves_the_discriminator_trainable_and_never_marks_the_callers_images():
+    generator, discriminator = networks(batch_norm=False)
+    real, z = batch()
+    calls = []
+
+    def fail_the_third_time(*_):
+        calls.append(len(calls))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    discriminator.register_forward_pre_hook(fail_the_third_time)
+    with pytest.raises(KeyboardInterrupt):
+        train_step(generator, discriminator, *sgd_pair(generator, discriminator), real, z, configure(r1_gamma=1.0))
+    assert all(parameter.requires_grad for parameter in discriminator.parameters())
+    assert not real.requires_grad
+
+
 def test_noise_is_added_afresh_to_everything_the_discriminator_sees():
     generator, discriminator = networks()
     seen = []
