@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,10 +16,11 @@ import tyro
 from dcgan_lib import checkpoint
 from dcgan_lib.config import RECIPES, TrainingConfig
 from dcgan_lib.data import load_dataset
+from dcgan_lib.device import get_device
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import write_json
 from dcgan_lib.models import Generator, build_discriminator, build_generator
-from dcgan_lib.training import DEFAULT_STEPS, History, get_device, train
+from dcgan_lib.training import History, train
 
 INTERRUPTED = 130  # the shell's exit status for "ended by Ctrl-C"
 
@@ -116,8 +116,8 @@ def run_train(options: TrainOptions) -> int:
     width = (32 if device.type == "cpu" else 64) if options.width is None else options.width
     generator = build_generator(data.image_size, dataset.channels, options.latent_dim, width)
     discriminator = build_discriminator(data.image_size, dataset.channels, width, options.batch_norm)
-    stored = {name: None if value is None else str(value) for name, value in asdict(data).items()}
-    stored |= {"image_size": data.image_size, "limit": data.limit}
+    root = None if data.data_root is None else str(data.data_root)
+    stored = {"image_size": data.image_size, "limit": data.limit, "data_root": root}
     print(f"{len(dataset):,} images of {data.data}, {data.image_size}x{data.image_size}; width {width}; {device}")
     history = train(generator, discriminator, dataset, config, output, options.resume, stored)
     done = "interrupted" if history.interrupted else "done"
@@ -187,8 +187,7 @@ def load_any_generator(run: Path) -> Generator:
 def _needed_to_continue(config: TrainingConfig, history: History) -> str:
     if history.interrupted:
         return ""
-    ended_by_steps = history.step >= (config.steps or (math.inf if config.minutes else DEFAULT_STEPS))
-    return " --steps MORE" if ended_by_steps else " --minutes MORE"
+    return " --steps MORE" if history.step >= config.last_step else " --minutes MORE"
 
 
 def run_folder(options: TrainOptions) -> Path:

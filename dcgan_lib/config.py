@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from dcgan_lib.errors import UserError
 from dcgan_lib.losses import LOSSES
+
+DEFAULT_STEPS = 10_000
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ class TrainingConfig:
             raise UserError(f"label_smoothing has no meaning for the loss {self.loss}; set it to 0")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise UserError(f"precision={self.precision!r} is unknown; choose auto, float32 or bfloat16")
+
+    @property
+    def last_step(self) -> float:
+        """The number of steps after which a run is over; infinite where only ``minutes`` bounds it."""
+        return self.steps or (math.inf if self.minutes else DEFAULT_STEPS)
 
 
 def _check_range(

@@ -24,11 +24,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dcgan_lib.checkpoint import PRETRAINED
 from dcgan_lib.data import ImageDataset, load_dataset, to_model_range
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import atomic_write
-
-PRETRAINED = Path(__file__).parent / "pretrained"
 
 # SHA-256 of each released file. A score is only comparable with scores from the very same reader.
 RELEASED: dict[str, str] = {

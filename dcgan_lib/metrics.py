@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dcgan_lib.data import ImageDataset, to_model_range, to_uint8
+from dcgan_lib.data import ImageDataset, to_model_range
 from dcgan_lib.errors import UserError
 from dcgan_lib.features import Reader, load_reader, released_readers
+from dcgan_lib.images import as_uint8
 from dcgan_lib.latent import generate, sample_latent
 
 PIXELS = "pixels-8x8"
@@ -290,7 +291,7 @@ def nearest_neighbours(images: Tensor, dataset: ImageDataset) -> Neighbours:
     if images.shape[1:] != dataset.images.shape[1:]:
         expected, got = tuple(dataset.images.shape[1:]), tuple(images.shape[1:])
         raise UserError(f"images of {dataset.name!r} have the shape {expected}, not {got}")
-    pixels = _to_pixels(images).flatten(1)
+    pixels = as_uint8(images).flatten(1)
     real = dataset.images.flatten(1)
     best = torch.full((len(pixels),), math.inf)
     indices = torch.zeros(len(pixels), dtype=torch.int64)
@@ -343,15 +344,7 @@ def _read_factors(reader: Reader, fake: Tensor, real: Tensor, dataset: ImageData
 def _generate_pixels(generator: nn.Module, samples: int, seed: int) -> Tensor:
     # In pieces, so that 10,000 images never exist as floats at once.
     z = sample_latent(samples, generator.latent_dim, seed)
-    return torch.cat([_to_pixels(generate(generator, part)) for part in z.split(500)])
-
-
-def _to_pixels(images: Tensor) -> Tensor:
-    if images.dtype == torch.uint8:
-        return images.cpu()
-    if not bool(torch.isfinite(images).all()):
-        raise UserError("the images contain NaN or infinity: the generator's weights are broken")
-    return to_uint8(images).cpu()
+    return torch.cat([as_uint8(generate(generator, part)) for part in z.split(500)])
 
 
 def _to_float(images: Tensor) -> Tensor:

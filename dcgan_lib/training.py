@@ -35,7 +35,6 @@ from dcgan_lib.seeds import batch_indices, mixed_seed
 __all__ = ["History", "TrainingConfig", "get_device", "train", "train_step"]
 
 METRICS_NAME = "metrics.jsonl"
-DEFAULT_STEPS = 10_000
 GRID_COUNT = 64
 # What may differ when a run is resumed: how long it goes on, how it reports, where it computes.
 CHANGEABLE = {"steps", "minutes", "device", "log_every", "sample_every", "checkpoint_every"}
@@ -217,11 +216,10 @@ class _Run:
     def play(self, stop: StopRequest, progress: bool) -> History:
         """Train until the steps or the minutes are over, or a signal asks to stop."""
         config, history = self.config, self.history
-        last_step = config.steps or (math.inf if config.minutes else DEFAULT_STEPS)
         deadline = 60 * config.minutes if config.minutes else math.inf
         self.clock.start()
-        with _progress_bar(progress, history.step, last_step) as bar:
-            while history.step < last_step and self.clock.seconds < deadline and not stop.asked:
+        with _progress_bar(progress, history.step, config.last_step) as bar:
+            while history.step < config.last_step and self.clock.seconds < deadline and not stop.asked:
                 self._advance()
                 if history.step % config.log_every == 0:
                     self._log(bar)
