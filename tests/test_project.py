@@ -9,11 +9,14 @@ from importlib.metadata import version
 import pytest
 import yaml
 from conftest import ROOT
+from notebooks import chapters
 from packaging.requirements import Requirement
 
 import dcgan_lib
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = CONFIGURATION["project"]
+PACKAGES = CONFIGURATION["tool"]["setuptools"]["packages"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 REQUIREMENTS = [
     Requirement(text)
@@ -58,7 +61,9 @@ def test_one_version():
 def test_every_module_is_in_the_api_reference():
     listed = re.findall(r"automodule:: dcgan_lib\.(\w+)", (ROOT / "book" / "api.md").read_text(encoding="utf-8"))
     modules = [path.stem for path in (ROOT / "dcgan_lib").glob("*.py") if not path.stem.startswith("__")]
-    assert sorted(listed) == sorted(modules)
+    packages = [path.parent.name for path in (ROOT / "dcgan_lib").glob("*/__init__.py")]
+    assert sorted(listed) == sorted(modules + packages)
+    assert sorted(PACKAGES) == sorted(["dcgan_lib", *(f"dcgan_lib.{name}" for name in packages)])
 
 
 def test_readme_says_what_each_file_is_for():
@@ -70,8 +75,7 @@ def test_readme_says_what_each_file_is_for():
             if path.stem != "__init__" and f"{path.name}`" not in readme
         ]
         assert not missing
-    chapters = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"][0]["chapters"]
-    assert all(f"(book/{chapter['file']}.ipynb)" in readme for chapter in chapters)
+    assert all(f"(book/{path.name})" in readme for path in chapters())
     assert not re.search(r"\b(TIMES|FILES|TODO)\b", readme)
 
 

@@ -1,14 +1,8 @@
-"""Controls for a running notebook, built from ipywidgets.
-
-Every widget here shows itself as the last expression of a cell. Its stored output carries a still picture beside the
-widget view, so a page without a kernel shows the picture.
-"""
+"""The latent explorer: sliders that move through a generator's latent space."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets
@@ -18,6 +12,7 @@ from torch import nn
 
 from dcgan_lib import images, latent
 from dcgan_lib.errors import UserError
+from dcgan_lib.widgets.base import StillWidget
 
 MAX_SEED = 999_999
 """Largest seed the boxes take: any will do, and six digits can be read out to a neighbour."""
@@ -54,7 +49,7 @@ def latent_explorer(
     return LatentExplorer(generator, directions, direction_names, seed, size)
 
 
-class LatentExplorer:
+class LatentExplorer(StillWidget):
     """Sliders on the left, the image of the resulting z on the right.
 
     The picture is that of ``slerp(z_A, z_B, interpolation) + sum(slider_k * direction_k)``, with z_A and z_B the first
@@ -87,12 +82,11 @@ class LatentExplorer:
             raise UserError(f"the explorer takes seeds from 0 to {MAX_SEED}, got {seed}")
         if size < 1:
             raise UserError(f"size must be at least 1 pixel, got {size}")
+        super().__init__()
         self.generator = generator
         self.directions = _checked_directions(generator, directions)
         names = _checked_names(direction_names, len(self.directions))
         self._size = size
-        self._held = False
-        self._closed = False
         self._random = np.random.default_rng()
 
         self.seed_a = _seed_box(seed, "seed A")
@@ -127,14 +121,6 @@ class LatentExplorer:
         """The picture as the generator makes it, float32 (C, S, S) in [-1, 1]."""
         return latent.generate(self.generator, self.z[None])[0]
 
-    def close(self) -> None:
-        """Remove the widgets from the page and free what they hold; closing twice is allowed."""
-        self._closed = True
-        for control in self._controls:
-            control.unobserve_all()
-        for widget in _tree(self.view):
-            widget.close()
-
     @property
     def _controls(self) -> tuple[Any, ...]:
         return (self.seed_a, self.seed_b, self.interpolation, *self.sliders)
@@ -151,20 +137,6 @@ class LatentExplorer:
         length, typical = float(self.z.norm()), self.generator.latent_dim**0.5
         self.status.value = f"length of z: {length:.1f} (typical: {typical:.1f})"
 
-    def _on_change(self, _change: object) -> None:
-        if not self._held:
-            self._redraw()
-
-    @contextmanager
-    def _one_redraw(self) -> Iterator[None]:
-        """Change several controls, then draw once."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-        self._redraw()
-
     def _on_shuffle(self, _button: object) -> None:
         with self._one_redraw():
             self.seed_a.value, self.seed_b.value = (int(s) for s in self._random.integers(MAX_SEED + 1, size=2))
@@ -177,19 +149,6 @@ class LatentExplorer:
     def __repr__(self) -> str:
         # No address and no state that changes: notebooks store this text and compare it.
         return f"LatentExplorer({len(self.sliders)} directions, latent_dim={self.generator.latent_dim})"
-
-    def _repr_mimebundle_(self, **_options: Any) -> dict[str, Any]:
-        bundle = {
-            "text/plain": repr(self),
-            "image/png": base64.b64encode(self.picture.value).decode("ascii"),
-        }
-        if not self._closed:
-            bundle["application/vnd.jupyter.widget-view+json"] = {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self.view.model_id,
-            }
-        return bundle
 
 
 def _checked_directions(generator: nn.Module, directions: torch.Tensor | None) -> torch.Tensor:
@@ -236,14 +195,3 @@ def _slider(description: str, low: float, high: float, step: float, tooltip: str
         layout={"width": _CONTROL_WIDTH, "max_width": "100%"},
         tooltip=tooltip,
     )
-
-
-def _tree(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
-    """A widget and everything inside it, with the layouts and styles, which are widgets as well."""
-    found = [widget]
-    for name in ("layout", "style"):
-        if hasattr(widget, name):
-            found.append(getattr(widget, name))
-    for child in getattr(widget, "children", ()):
-        found += _tree(child)
-    return found

@@ -1,0 +1,10 @@
+"""Controls for a running notebook, built from ipywidgets: one function for each.
+
+Every widget shows itself as the last expression of a cell. Its stored output carries a still picture beside the widget
+view, so a page without a kernel shows the picture.
+"""
+
+from dcgan_lib.widgets.base import StillWidget
+from dcgan_lib.widgets.latent import MAX_SEED, LatentExplorer, latent_explorer
+
+__all__ = ["MAX_SEED", "LatentExplorer", "StillWidget", "latent_explorer"]
