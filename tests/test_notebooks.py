@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from chapter_rules import problems
+from chapter_rules import problems, with_solutions
 from check import STEPS
 from nbformat import v4
 from notebooks import KERNEL, chapters, refresh
@@ -19,6 +19,20 @@ from repository import FIRST_CELL_TAGS, configured_url, first_cell
 
 CHAPTERS = chapters()
 
+EXERCISE = """\
+::::{{exercise}}
+:label: ex-{n}
+Try.
+::::
+
+::::{{solution}} ex-{n}
+:class: dropdown
+```python
+x = {n}
+```
+::::
+"""
+
 PROSE = """\
 # A title
 
@@ -26,10 +40,7 @@ Why would anyone read this?
 
 ## Exercises
 
-""" + "\n".join(
-    f"::::{{exercise}}\n:label: ex-{n}\nTry.\n::::\n\n::::{{solution}} ex-{n}\n:class: dropdown\nDone.\n::::\n"
-    for n in range(3)
-)
+""" + "\n".join(EXERCISE.format(n=n) for n in range(3))
 
 
 def small_chapter(code="steps = 1 if quick else 2\nprint(1 + 1)") -> nbformat.NotebookNode:
@@ -60,8 +71,8 @@ def chapter(executed) -> nbformat.NotebookNode:
     return nbformat.from_dict(nbformat.reads(nbformat.writes(executed), as_version=4))
 
 
-def run_papermill(source: Path, target: Path) -> None:
-    options = {"kernel_name": "python3", "cwd": source.parent, "progress_bar": False}
+def run_papermill(source: Path, target: Path, folder: Path | None = None) -> None:
+    options = {"kernel_name": "python3", "cwd": folder or source.parent, "progress_bar": False}
     papermill.execute_notebook(source, target, {"quick": True}, **options)
 
 
@@ -83,9 +94,12 @@ def test_chapter_keeps_to_the_rules(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_chapter_runs_with_small_parameters(path, tmp_path):
-    run_papermill(path, tmp_path / path.name)
-    cells = nbformat.read(tmp_path / path.name, as_version=4).cells
+def test_chapter_and_its_solutions_run_with_small_parameters(path, tmp_path):
+    chapter = with_solutions(nbformat.read(path, as_version=4))
+    assert sum(cell.source.startswith("# the solution of") for cell in chapter.cells) >= 3
+    nbformat.write(chapter, tmp_path / path.name)
+    run_papermill(tmp_path / path.name, tmp_path / "out.ipynb", path.parent)
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
     injected = [cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert len(injected) == 1
     assert "quick = True" in injected[0].source
@@ -151,6 +165,10 @@ def spoil_solution(chapter):
     chapter.cells[0].source = chapter.cells[0].source.replace("{solution} ex-2", "{note} ex-2")
 
 
+def spoil_solution_code(chapter):
+    chapter.cells[0].source = chapter.cells[0].source.replace("```python\nx = 1\n```", "One.")
+
+
 def spoil_heading(chapter):
     chapter.cells[0].source = chapter.cells[0].source.replace("## Exercises", "### Exercises")
 
@@ -171,6 +189,7 @@ def spoil_heading(chapter):
         (spoil_size, "are the limit"),
         (spoil_question, "open with a question"),
         (spoil_solution, "ex-2 has no solution"),
+        (spoil_solution_code, "ex-1 has no ```python block"),
         (spoil_heading, "skips a level"),
     ],
 )
@@ -183,6 +202,15 @@ def test_rules_notice(chapter, spoil, message):
 def test_papermill_fails_on_a_broken_cell(tmp_path):
     nbformat.write(small_chapter("assert not quick"), tmp_path / "broken.ipynb")
     with pytest.raises(PapermillExecutionError, match="AssertionError"):
+        run_papermill(tmp_path / "broken.ipynb", tmp_path / "out.ipynb")
+
+
+@pytest.mark.slow
+def test_papermill_fails_on_a_broken_solution(tmp_path):
+    chapter = small_chapter()
+    chapter.cells[0].source = chapter.cells[0].source.replace("x = 2", "assert x == 7")
+    nbformat.write(with_solutions(chapter), tmp_path / "broken.ipynb")
+    with pytest.raises(PapermillExecutionError, match="the solution of ex-2"):
         run_papermill(tmp_path / "broken.ipynb", tmp_path / "out.ipynb")
 
 

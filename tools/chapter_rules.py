@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 from notebooks import KERNEL, WIDGET_VIEW
 from repository import FIRST_CELL_TAGS, first_cell
 
@@ -25,6 +26,7 @@ VARYING = {
 }
 EXERCISE = re.compile(r"^:{3,}\{exercise\}.*\n(?:.*\n)*?:label: (\S+)", re.MULTILINE)
 SOLUTION = re.compile(r"^:{3,}\{solution\} (\S+)\n((?:.*\n)*?)\n?:{3,}", re.MULTILINE)
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MARKDOWN_FIGURE = re.compile(r"^(:{3,}|`{3,})\{(?:figure|image)\}.*\n((?::\S+:.*\n)*)", re.MULTILINE)
 MARKDOWN_IMAGE = re.compile(r"!\[\s*\]\(")
 
@@ -45,6 +47,18 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 def prose(notebook: NotebookNode) -> str:
     """Return the text of all markdown cells."""
     return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown") + "\n"
+
+
+def with_solutions(notebook: NotebookNode) -> NotebookNode:
+    """Return a copy in which the code of every solution is a cell, at the place where the solution stands."""
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        if cell.cell_type == "markdown":
+            for label, text in SOLUTION.findall(cell.source + "\n"):
+                code = "".join(PYTHON_BLOCK.findall(text))
+                cells.append(new_code_cell(f"# the solution of {label}\n{code}"))
+    return NotebookNode(notebook | {"cells": cells})
 
 
 def tags(cell: NotebookNode) -> list[str]:
@@ -129,6 +143,8 @@ def _exercises(notebook: NotebookNode) -> Iterator[str]:
         yield f"there are {len(exercises)} exercises with a label, not at least three"
     yield from (f"exercise {label} has no solution" for label in exercises if label not in solutions)
     yield from (f"solution {label} is not folded" for label, text in solutions.items() if "dropdown" not in text)
+    runs = {label: PYTHON_BLOCK.search(text) for label, text in solutions.items()}
+    yield from (f"solution {label} has no ```python block to run" for label, block in runs.items() if not block)
 
 
 def _size(notebook: NotebookNode) -> Iterator[str]:
