@@ -11,7 +11,7 @@ import nbformat
 import papermill
 import pytest
 from chapter_rules import problems, with_solutions
-from check import STEPS
+from check import COMPARISON
 from nbformat import v4
 from notebooks import KERNEL, chapters, refresh
 from papermill.exceptions import PapermillExecutionError
@@ -78,7 +78,7 @@ def run_papermill(source: Path, target: Path, folder: Path | None = None) -> Non
 
 def run_nbval(path: Path) -> subprocess.CompletedProcess:
     """Compare one notebook as `make test` compares the chapters."""
-    command = [str(path) if part == "book" else part for part in STEPS["stored outputs"]]
+    command = [str(path) if part == "book" else part for part in COMPARISON]
     return subprocess.run([*command, "-p", "no:cacheprovider"], capture_output=True, text=True, timeout=300)
 
 

@@ -5,6 +5,7 @@ Every step runs even after a failure, so that one run shows all there is to mend
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -14,15 +15,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
 
+COMPARISON = [
+    *(PYTHON, "-m", "pytest", "-q", "book", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "300"),
+    *("--nbval-sanitize-with", str(SANITIZE)),
+]
 STEPS = {
     "style": [PYTHON, "-m", "ruff", "check", "."],
     "format": [PYTHON, "-m", "ruff", "format", "--check", "."],
-    "stored outputs": [
-        *(PYTHON, "-m", "pytest", "-q", "book", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "300"),
-        *("--nbval-sanitize-with", str(SANITIZE)),
-    ],
+    "stored outputs, one thread": COMPARISON,
+    "stored outputs, two threads": COMPARISON,
     "tests": [PYTHON, "-m", "pytest", "-q", "--durations", "10"],
 }
+THREADS = {"stored outputs, one thread": "1", "stored outputs, two threads": "2"}
+"""Sums depend on how many threads share them; what the chapters print does not."""
 
 
 def main() -> int:
@@ -31,7 +36,8 @@ def main() -> int:
     for name, command in STEPS.items():
         print(f"\n== {name}: {' '.join(command[2:])}", flush=True)
         started = time.monotonic()
-        status = subprocess.run(command, cwd=ROOT).returncode
+        threads = {"OMP_NUM_THREADS": THREADS[name]} if name in THREADS else {}
+        status = subprocess.run(command, cwd=ROOT, env=os.environ | threads).returncode
         failed = failed or status != 0
         summary.append(f"{'failed' if status else 'passed'}  {name} ({time.monotonic() - started:.0f} s)")
     print("\n== summary", *summary, "everything passed" if not failed else "not everything passed", sep="\n")
