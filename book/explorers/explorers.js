@@ -94,7 +94,14 @@ window.explorers = (() => {
     const box = element("select", {}, ...options.map(([key, shown]) => element("option", { value: key }, shown)));
     box.value = value;
     box.addEventListener("change", () => onChange(box.value));
-    return element("label", { className: "explorer-select" }, text, box);
+    return element("label", { className: "explorer-select" }, element("span", {}, text), box);
+  }
+
+  /** Give a canvas a bitmap of the screen's resolution, and a pen that counts in CSS pixels. */
+  function sharpen(canvas, pen, width, height) {
+    const ratio = window.devicePixelRatio || 1;
+    [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
+    pen.scale(ratio, ratio);
   }
 
   /** Call back with the place of a pressed mouse, pen or finger, as a share of the width, while it moves. */
@@ -168,26 +175,33 @@ window.explorers = (() => {
      *
      * @param {string} name Its class.
      * @param {(pen: CanvasRenderingContext2D, width: number, height: number) => void} draw In CSS pixels.
+     * @param {(width: number, height: number) => void} [prepare] Called before, when size or theme have changed.
      * @returns {{element: HTMLCanvasElement, draw: () => void}}
      */
-    canvas(name, draw) {
+    canvas(name, draw, prepare = () => {}) {
       const canvas = element("canvas", { className: `explorer-canvas ${name}` });
       const pen = canvas.getContext("2d");
-      let width = 0, height = 0, ratio = 1;
-      const redraw = () => {
-        if (!width) return;
-        pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-        draw(pen, width, height);
-      };
+      let width = 0, height = 0;
+      const redraw = () => { if (width) draw(pen, width, height); };
       const fit = () => {
-        [width, height, ratio] = [canvas.clientWidth, canvas.clientHeight, window.devicePixelRatio || 1];
-        canvas.width = Math.round(width * ratio);
-        canvas.height = Math.round(height * ratio);
+        [width, height] = [canvas.clientWidth, canvas.clientHeight];
+        if (!width) return;
+        prepare(width, height);
+        sharpen(canvas, pen, width, height);
         redraw();
       };
       new ResizeObserver(fit).observe(canvas);
       this.onRedraw(fit);
       return { element: canvas, draw: redraw };
+    }
+
+    /** A picture drawn once, to be copied often: `pen.drawImage(picture, x, y, width, height)`. */
+    picture(width, height, draw) {
+      const canvas = element("canvas");
+      const pen = canvas.getContext("2d");
+      sharpen(canvas, pen, width, height);
+      draw(pen);
+      return canvas;
     }
 
     /**
@@ -207,7 +221,7 @@ window.explorers = (() => {
     pause: "M7 5h4v14H7zM13 5h4v14h-4z",
     forward: "M15 5h2v14h-2zM5 5v14l9-7z",
   };
-  const still = window.matchMedia("(prefers-reduced-motion: reduce)");
+  const reduced = window.matchMedia("(prefers-reduced-motion: reduce)");
 
   /** See `Explorer.timeline`. Never plays by itself. */
   class Timeline {
@@ -217,7 +231,7 @@ window.explorers = (() => {
       this.speed = 1;
       this.timer = 0;
       this.range = element("input", { type: "range", min: 0, max: count - 1, step: 1, value: 0, "aria-label": label });
-      this.output = element("output", { className: "explorer-now" });
+      this.now = element("span", { className: "explorer-now" });
       this.playButton = this.button("play", "Play", () => (this.playing ? this.pause() : this.play()));
       this.range.addEventListener("input", () => this.go(this.range.valueAsNumber));
       this.range.addEventListener("keydown", (event) => {
@@ -231,7 +245,7 @@ window.explorers = (() => {
           this.button("back", "One frame back", () => this.go(this.index - 1)),
           this.playButton,
           this.button("forward", "One frame on", () => this.go(this.index + 1)),
-          this.output,
+          this.now,
           select("Speed", speeds, "1", (value) => { this.speed = Number(value); })),
         this.range);
       this.show();
@@ -267,27 +281,23 @@ window.explorers = (() => {
       this.range.value = this.index;
       this.range.setAttribute("aria-valuetext", text);
       this.range.style.setProperty("--explorer-share", this.index / Math.max(this.count - 1, 1));
-      this.output.textContent = text;
+      this.now.replaceChildren(...text.split(/ (?=of )/).map((part) => element("span", {}, part, " ")));
     }
 
-    /** Play from here, or from the start if this is the end. With reduced motion: twenty stills, one a second. */
+    /** Play from here, or from the start if this is the end. With reduced motion: some twenty stills, one a second. */
     play() {
       if (this.index === this.count - 1) this.move(0);
-      let last = performance.now(), place = this.index;
+      let last = performance.now(), due = 0; // frames that should have been shown since the last one that was
       const tick = (now) => {
-        const stride = still.matches ? Math.ceil(this.count / 20) : 1;
-        const rate = still.matches ? 1 : this.rate;
-        place += Math.min(now - last, 1000) / 1000 * rate * this.speed * stride;
+        const stride = reduced.matches ? Math.ceil(this.count / 20) : 1;
+        const rate = reduced.matches ? stride : this.rate;
+        due += Math.min(now - last, 1000) / 1000 * rate * this.speed;
         last = now;
-        this.move(stride * Math.floor(place / stride + 1e-9) > this.index ? stride * Math.floor(place / stride) : this.index);
-        if (this.index === this.count - 1 || place >= this.count - 1) {
-          this.move(this.count - 1);
-          this.pause();
-        } else if (!this.explorer.visible) {
-          this.pause();
-        } else {
-          this.timer = requestAnimationFrame(tick);
-        }
+        const forward = stride * Math.floor(due / stride);
+        due -= forward;
+        this.move(this.index + forward);
+        if (this.index === this.count - 1 || !this.explorer.visible) this.pause();
+        else this.timer = requestAnimationFrame(tick);
       };
       this.timer = requestAnimationFrame(tick);
       this.label("pause", "Pause");

@@ -36,7 +36,7 @@ explorers.define("scrubber", async (explorer, data) => {
       this.map = element("canvas", { width: data.resolution, height: data.resolution });
       this.mapPen = this.map.getContext("2d");
       this.pixels = new ImageData(data.resolution, data.resolution);
-      this.canvas = explorer.canvas("explorer-square", (pen, width) => this.draw(pen, width));
+      this.canvas = explorer.canvas("explorer-square", (pen, width) => this.draw(pen, width), (width) => this.prepare(width));
       this.canvas.element.setAttribute("role", "img");
       this.numbers = ["Modes", "Good", "D’s loss", "G’s loss"].map((name) => [name, element("dd")]);
       this.element = element("div", { className: "scrubber-pane" },
@@ -60,15 +60,38 @@ explorers.define("scrubber", async (explorer, data) => {
       return `${title}: ${modes[this.index]} of ${data.centres.length} modes covered, ${percent(good[this.index])} good`;
     }
 
+    /** Draw what stays the same, once: the real points, and one generated point to be stamped. */
+    prepare(width) {
+      const disc = (pen, x, y, radius) => {
+        pen.beginPath();
+        pen.arc(x, y, radius, 0, 2 * Math.PI);
+        pen.fill();
+      };
+      this.real = explorer.picture(width, width, (pen) => {
+        pen.fillStyle = explorer.colour("real");
+        eachPoint(real, width, (x, y) => disc(pen, x, y, Math.max(1.2, width / 200)));
+      });
+      this.half = Math.max(1.8, width / 130) + 0.6; // of the stamp: an edge tells each point from its neighbours
+      this.stamp = explorer.picture(2 * this.half, 2 * this.half, (pen) => {
+        pen.fillStyle = explorer.colour("fake-edge");
+        disc(pen, this.half, this.half, this.half - 0.2);
+        pen.fillStyle = explorer.colour("fake");
+        disc(pen, this.half, this.half, this.half - 0.9);
+      });
+    }
+
     draw(pen, width) {
       const frame = this.frames.subarray(this.index * size, (this.index + 1) * size);
       pen.fillStyle = explorer.colour("canvas");
       pen.fillRect(0, 0, width, width);
       if (layers.surface) this.drawSurface(pen, width, frame);
       if (layers.good) this.drawGood(pen, width);
-      if (layers.real) drawPoints(pen, width, real, 1.7, explorer.colour("real"));
+      if (layers.real) pen.drawImage(this.real, 0, 0, width, width);
       if (layers.arrows) this.drawArrows(pen, width, frame);
-      if (layers.fake) drawPoints(pen, width, frame.subarray(0, surfaceStart), 2.6, explorer.colour("fake"), explorer.colour("fake-edge"));
+      if (layers.fake) {
+        const { stamp, half } = this;
+        eachPoint(frame.subarray(0, surfaceStart), width, (x, y) => pen.drawImage(stamp, x - half, y - half, 2 * half, 2 * half));
+      }
     }
 
     drawSurface(pen, width, frame) {
@@ -119,48 +142,42 @@ explorers.define("scrubber", async (explorer, data) => {
     }
   }
 
-  /** Draw packed points, one byte a coordinate, as discs. */
-  function drawPoints(pen, width, points, radius, fill, edge) {
+  /** Call back with the place, in CSS pixels, of each packed point: one byte a coordinate. */
+  function eachPoint(points, width, callback) {
     const scale = width / 255;
-    pen.beginPath();
-    for (let i = 0; i < points.length; i += 2) {
-      const x = points[i] * scale, y = (255 - points[i + 1]) * scale;
-      pen.moveTo(x + radius, y);
-      pen.arc(x, y, radius, 0, 2 * Math.PI);
-    }
-    if (edge) {
-      pen.lineWidth = 1.2;
-      pen.strokeStyle = edge;
-      pen.stroke();
-    }
-    pen.fillStyle = fill;
-    pen.fill();
+    for (let i = 0; i < points.length; i += 2) callback(points[i] * scale, (255 - points[i + 1]) * scale);
   }
 
   // --- the chart beneath the slider -----------------------------------------------------------------------------------
 
   const MARGIN = 11; // half the slider's thumb, so that the cursor stands right below it
   const PANELS = [
-    { key: "modes", title: "Modes covered", top: data.centres.length, ends: [`${data.centres.length}`, "0"] },
-    { key: "good", title: "Share of good samples", top: 1, ends: ["100 %", "0"] },
+    { key: "modes", title: "Modes covered", top: data.centres.length, most: String(data.centres.length) },
+    { key: "good", title: "Share of good samples", top: 1, most: "100 %" },
   ];
 
-  function drawChart(pen, width, height) {
-    pen.clearRect(0, 0, width, height);
-    const x = (index) => MARGIN + index / (steps.length - 1) * (width - 2 * MARGIN);
-    const room = height / PANELS.length;
-    PANELS.forEach(({ key, title, top, ends }, panel) => {
-      const high = panel * room + 22, low = (panel + 1) * room - 8;
-      const y = (value) => low - value / top * (low - high);
+  /** Where things stand in a panel of the chart. */
+  function scales(width, height, panel) {
+    const room = height / PANELS.length, high = panel * room + 22, low = (panel + 1) * room - 8;
+    return {
+      high, low,
+      x: (index) => MARGIN + index / (steps.length - 1) * (width - 2 * MARGIN),
+      y: (value) => low - value / PANELS[panel].top * (low - high),
+    };
+  }
+
+  /** Draw all of the chart but the cursor. */
+  function drawLines(pen, width, height) {
+    PANELS.forEach(({ key, title, most }, panel) => {
+      const { high, low, x, y } = scales(width, height, panel);
       pen.font = explorer.colour("font");
       pen.fillStyle = explorer.colour("text");
-      pen.textAlign = "left";
       pen.fillText(title, MARGIN, high - 8);
       pen.textAlign = "right";
       pen.fillStyle = explorer.colour("muted");
-      pen.fillText(ends[0], width - MARGIN, high - 8);
+      pen.fillText(most, width - MARGIN, high - 8);
+      pen.textAlign = "left";
       pen.strokeStyle = explorer.colour("grid");
-      pen.lineWidth = 1;
       pen.strokeRect(MARGIN, high, width - 2 * MARGIN, low - high);
       panes.forEach(({ run, number }) => {
         pen.beginPath();
@@ -170,13 +187,20 @@ explorers.define("scrubber", async (explorer, data) => {
         pen.setLineDash(number ? [] : [4, 3]);
         pen.stroke();
         pen.setLineDash([]);
+        pen.lineWidth = 1;
       });
-      pen.beginPath();
-      pen.moveTo(x(timeline.index), high);
-      pen.lineTo(x(timeline.index), low);
-      pen.strokeStyle = explorer.colour("text");
-      pen.lineWidth = 1.25;
-      pen.stroke();
+    });
+  }
+
+  let lines = null;
+
+  function drawChart(pen, width, height) {
+    pen.clearRect(0, 0, width, height);
+    pen.drawImage(lines, 0, 0, width, height);
+    PANELS.forEach(({ key }, panel) => {
+      const { high, low, x, y } = scales(width, height, panel);
+      pen.fillStyle = explorer.colour("text");
+      pen.fillRect(x(timeline.index) - 0.625, high, 1.25, low - high);
       panes.forEach(({ run, number }) => {
         pen.beginPath();
         pen.arc(x(timeline.index), y(run[key][timeline.index]), 3.5, 0, 2 * Math.PI);
@@ -197,7 +221,9 @@ explorers.define("scrubber", async (explorer, data) => {
     describe: (index) => `Step ${whole.format(steps[index])} of ${whole.format(steps.at(-1))}`,
     onChange: show,
   });
-  const chart = explorer.canvas("scrubber-chart", drawChart);
+  const chart = explorer.canvas("scrubber-chart", drawChart, (width, height) => {
+    lines = explorer.picture(width, height, (pen) => drawLines(pen, width, height));
+  });
   chart.element.setAttribute("aria-hidden", "true"); // the slider does the same, and the numbers are above
   explorers.onDrag(chart.element, (share, width) => {
     timeline.go((share * width - MARGIN) / (width - 2 * MARGIN) * (steps.length - 1));
@@ -218,7 +244,7 @@ explorers.define("scrubber", async (explorer, data) => {
   const layer = (name, text) => explorers.toggle(text, layers[name], (on) => {
     layers[name] = on;
     for (const pane of panes) pane.canvas.draw();
-  }, `swatch-${name}`);
+  }, name !== "surface" && `swatch-${name}`);
 
   explorer.onRedraw(() => {
     const [low, middle, high] = ["surface-low", "canvas", "surface-high"].map((name) => explorer.rgb(name));
@@ -233,9 +259,9 @@ explorers.define("scrubber", async (explorer, data) => {
   explorer.stage.append(
     element("div", { className: "scrubber-panes" }, ...panes.map((pane) => pane.element)),
     element("div", { className: "scrubber-legend" },
-      layer("fake", "Generated"), layer("real", "Real"), layer("arrows", "G’s gradients"), layer("good", "Good within"),
-      layer("surface", "D’s surface"),
-      element("span", { className: "scrubber-scale" }, "generated", element("span", { className: "scrubber-bar" }), "real")),
+      layer("fake", "Generated"), layer("real", "Real"), layer("arrows", "G’s gradients"), layer("good", "Where a point is good"),
+      element("span", {}, layer("surface", "D’s surface:"),
+        element("span", { className: "scrubber-scale" }, "generated", element("span", { className: "scrubber-bar" }), "real"))),
     timeline.element, chart.element);
   for (const pane of panes) pane.show(0);
   label();
