@@ -1,6 +1,6 @@
 """Eight Gaussians on a ring and a small GAN that learns them, stepped one network at a time and rewound exactly.
 
-The ring is the usual first test for missing modes (Metz et al. 2017, section 3.1): in two dimensions everything can be
+The ring is the usual first test for missing modes (Metz et al. 2017): in two dimensions everything can be
 drawn, the data's modes are known, and a run takes seconds. :class:`RingGAN` is the game, :class:`Frame` what there is
 to see of it at one moment, and :data:`CONFIGS` holds three runs that behave alike from every seed that was tried.
 """
@@ -20,7 +20,7 @@ from dcgan_lib.losses import LOSSES, r1
 from dcgan_lib.seeds import mixed_seed
 
 GOOD_RADIUS = 3.0
-"""A point is good within this many standard deviations of a centre (Srivastava et al. 2017, section 5)."""
+"""A point is good within this many standard deviations of a centre (Srivastava et al. 2017)."""
 
 _INIT, _D_STEP, _G_STEP, _FRAME = range(4)  # streams of random numbers, so that no two uses share one
 
@@ -306,7 +306,7 @@ class RingGAN:
         Args:
             points: Real points, and as many generated ones, n.
             resolution: Grid points along each side of the surface, R, at least 2.
-            arrows: How many, k, at most ``points``; 0 for none.
+            arrows: How many, k, or as many as there are points; 0 for none.
 
         Raises:
             UserError: If a number is out of range.
@@ -314,8 +314,6 @@ class RingGAN:
         _check_whole("points", points)
         _check_whole("resolution", resolution, least=2)
         _check_whole("arrows", arrows, least=0)
-        if arrows > points:
-            raise UserError(f"arrows={arrows} must be at most points={points}")
         random = self._random(0, _FRAME)
         real = self.ring.sample(points, random)
         with torch.no_grad():
