@@ -1,8 +1,8 @@
 """The checkerboard pattern of transposed convolutions: where it comes from, how strong it is, a layer without it.
 
-A transposed convolution of stride s treats the s * s phases of its output differently: for s = 2, the pixels at even and
-at odd rows and columns are made by different weights (Odena, Dumoulin and Olah, 2016). What such a layer adds to an image
-of its own accord therefore repeats every s pixels, and in the Fourier spectrum it stands at multiples of 1/s.
+A transposed convolution of stride s treats the s * s phases of its output differently: for s = 2, the pixels in even
+and in odd rows and columns are made by different weights (Odena, Dumoulin and Olah, 2016). What such a layer adds to an
+image of its own accord therefore repeats every s pixels, and stands at multiples of 1/s in the Fourier spectrum.
 """
 
 from __future__ import annotations
