@@ -20,6 +20,7 @@ from dcgan_lib import images as pictures
 from dcgan_lib.diagrams import network_diagram, receptive_field_overlay
 from dcgan_lib.errors import UserError
 from dcgan_lib.figures import DPI, PALETTE, WIDTH, BookFigure, show_image, style, subplots
+from dcgan_lib.ring_plots import ring_frame, ring_frames, ring_history
 
 __all__ = [
     "PALETTE",
@@ -29,6 +30,9 @@ __all__ = [
     "image_rows",
     "network_diagram",
     "receptive_field_overlay",
+    "ring_frame",
+    "ring_frames",
+    "ring_history",
     "style",
     "subplots",
 ]
