@@ -48,6 +48,7 @@ __all__ = [
     "optimal_critic",
     "optimal_discriminator",
     "optimal_logit",
+    "sign_changes",
     "total_variation",
     "value",
     "wasserstein",
@@ -115,7 +116,7 @@ def value(
         require_shape("logit", a, x)
         says_real = real_label * density_p + fake_label * density_q
         says_fake = (1 - real_label) * density_p + (1 - fake_label) * density_q
-        return -_times(says_real, F.softplus(-a)) - _times(says_fake, F.softplus(a))
+        return _times(says_real, F.logsigmoid(a)) + _times(says_fake, F.logsigmoid(-a))
 
     return integrate(integrand, p, q, nodes=nodes)
 
@@ -196,9 +197,9 @@ class LineDiscriminator(nn.Module):
     def __init__(self, centre: float = 0.0, scale: float = 1.0, hidden: int = 32) -> None:
         super().__init__()
         self.centre, self.scale = centre, scale
-        self.layers = nn.Sequential(
-            nn.Linear(1, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1)
-        )
+        sizes = ((1, hidden), (hidden, hidden), (hidden, 1))
+        first, second, last = (nn.Linear(*size, dtype=torch.float32) for size in sizes)
+        self.layers = nn.Sequential(first, nn.SiLU(), second, nn.SiLU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of points, both (N,)."""
@@ -240,7 +241,7 @@ def fit_discriminator(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = LineDiscriminator(float(first.mean()), max(float(first.std()), 1e-12))
-    labels = torch.tensor([real_label, fake_label]).repeat_interleave(batch)
+    labels = torch.tensor([real_label, fake_label], dtype=torch.float32).repeat_interleave(batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):

@@ -220,6 +220,16 @@ def test_fitting_depends_on_the_seed_alone():
     assert not first(x).requires_grad
 
 
+def test_fitting_does_not_depend_on_the_default_dtype():
+    x = torch.linspace(-2, 2, 5, dtype=torch.float64)
+    expected = theory.fit_discriminator(P, Q, steps=2, batch=8)(x)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(theory.fit_discriminator(P, Q, steps=2, batch=8)(x), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
