@@ -40,10 +40,10 @@ TITLES = {
     "collapsing": ("Without a penalty", "D learns 20 times as fast as G, and G’s points are held to a few modes."),
     "repaired": ("With the R1 penalty", "The same game with one change, the R1 penalty on D: G finds every mode."),
 }
-POINTS, RESOLUTION, ARROWS = 256, 30, 20
+POINTS, RESOLUTION, ARROWS = 256, 28, 20
 
 
-def frame_steps(count: int = 203, first: int = 2, last: int = 22) -> list[int]:
+def frame_steps(count: int = 206, first: int = 2, last: int = 22) -> list[int]:
     """Steps with a frame: close together at the beginning, where most happens, and ever further apart."""
     gaps = [round(first + (last - first) * index / (count - 2)) for index in range(count - 1)]
     return [sum(gaps[:index]) for index in range(count)]
