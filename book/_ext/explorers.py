@@ -32,6 +32,7 @@ with ``-W``.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -39,7 +40,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dcgan_lib.figures import DPI
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
@@ -53,7 +53,6 @@ logger = logging.getLogger(__name__)
 
 SHARED = "explorers"
 FOLDER = "explorers"  # below _static, in the output
-_CSS_DPI = 96
 
 
 class explorer(nodes.General, nodes.Element):
@@ -114,7 +113,8 @@ class ExplorerDirective(SphinxDirective):
         except OSError as error:
             raise ValueError(f"the data {wanted!r} would be {path}, and there is no such file") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} does not hold what a {name} shows: {error!r}") from error
+            what = error if isinstance(error, ValueError) else repr(error)
+            raise ValueError(f"{path} does not hold what a {name} shows: {what}") from error
         return data
 
     def _still(self, name: str, kind: Kind, data: Any, settings: dict[str, Any]) -> nodes.image:
@@ -127,16 +127,17 @@ class ExplorerDirective(SphinxDirective):
             raise ValueError(f"this {name} needs the option :poster:, a still picture")
         # Drawing takes a second: a picture is kept as long as the data, the settings and the drawing code stay.
         source = Path(kind.still.__code__.co_filename).read_bytes()
-        key = hashlib.sha256(json.dumps([data, settings, DPI], sort_keys=True).encode() + source).hexdigest()[:16]
+        key = hashlib.sha256(json.dumps([data, settings], sort_keys=True).encode() + source).hexdigest()[:16]
         path = Path(self.env.doctreedir) / FOLDER / f"{name}-{key}.png"
-        if not path.exists():
+        width = path.with_suffix(".width")
+        if not width.exists():
+            # As a notebook stores a figure: sharper than the screen, in few bytes, with its size in CSS pixels.
+            drawn, sizes = kind.still(data, settings)._repr_mimebundle_()
             path.parent.mkdir(parents=True, exist_ok=True)
-            figure = kind.still(data, settings)
-            width = figure.get_size_inches()[0]
-            figure.savefig(path, dpi=DPI, metadata={"Software": None})
-            path.with_suffix(".txt").write_text(f"{width * _CSS_DPI:.0f}px", encoding="ascii")
+            path.write_bytes(base64.b64decode(drawn["image/png"]))
+            width.write_text(f"{sizes['image/png']['width']}px", encoding="ascii")
         image["uri"] = "/" + Path(os.path.relpath(path, self.env.srcdir)).as_posix()
-        image["width"] = path.with_suffix(".txt").read_text(encoding="ascii")
+        image["width"] = width.read_text(encoding="ascii")
         return image
 
     def _captioned(self, place: explorer) -> nodes.figure:

@@ -281,7 +281,7 @@ window.explorers = (() => {
       this.range.value = this.index;
       this.range.setAttribute("aria-valuetext", text);
       this.range.style.setProperty("--explorer-share", this.index / Math.max(this.count - 1, 1));
-      this.now.replaceChildren(...text.split(/ (?=of )/).map((part) => element("span", {}, part, " ")));
+      this.now.replaceChildren(...text.split(/(?=of )/).map((part) => element("span", {}, part)));
     }
 
     /** Play from here, or from the start if this is the end. With reduced motion: some twenty stills, one a second. */

@@ -121,7 +121,7 @@ explorers.define("scrubber", async (explorer, data) => {
     }
 
     drawArrows(pen, width, frame) {
-      const scale = width / 255, longest = width / 11;
+      const scale = width / 255, longest = 0.11 * width; // as in dcgan_lib.ring_plots
       pen.beginPath();
       for (let i = arrowStart; i < size; i += 4) {
         const dx = (frame[i + 2] - 128) / 127 * longest, dy = -(frame[i + 3] - 128) / 127 * longest;
