@@ -22,7 +22,7 @@ def phase_plane(
     field: Callable[[ArrayLike, ArrayLike], np.ndarray],
     paths: Mapping[str, np.ndarray] | None = None,
     extent: float = 1.6,
-    arrows: int = 13,
+    arrows: int = 11,
 ) -> None:
     """Draw a vector field and paths on equal axes, theta to the right and psi upwards.
 
