@@ -165,7 +165,7 @@ def _draw_frame(
             coverage = frame.coverage
             title = f"after {frame.g_steps:,} steps: {coverage.modes} of {frame.ring.modes} modes"
             if frame.d_steps != frame.g_steps:
-                title = f"D {frame.d_steps:,} steps, G {frame.g_steps:,}: {coverage.modes} of {frame.ring.modes} modes"
+                title = f"D {frame.d_steps:,}, G {frame.g_steps:,} steps: {coverage.modes} of {frame.ring.modes} modes"
         axis.set_title(title, loc="center")
         axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", xticks=[], yticks=[])
         axis.grid(False)

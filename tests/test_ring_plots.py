@@ -69,7 +69,7 @@ def test_a_frame_goes_into_given_axes_and_without_gradients_draws_no_arrows(fram
     flat = replace(frames[-1], arrows=torch.zeros(4, 4), d_steps=9)
     assert plots.ring_frame(flat, axis) is figure
     assert drawn(axis)[1] is None
-    assert axis.get_title("center").startswith("D 9 steps, G 6:")
+    assert axis.get_title("center").startswith("D 9, G 6 steps:")
 
 
 def test_several_frames_share_a_colour_bar(frames):
