@@ -45,6 +45,7 @@ __all__ = [
     "integrate_absolute",
     "js",
     "kl",
+    "normal_generator_gradients",
     "optimal_critic",
     "optimal_discriminator",
     "optimal_logit",
@@ -170,19 +171,55 @@ def optimal_critic(p: Density, q: Density) -> Function:
 
 
 class GeneratorSlopes(NamedTuple):
-    """Derivatives of the generator's two losses for one sample, with respect to D's logit."""
+    """Derivatives of the generator's two losses."""
 
     minimax: Tensor
     non_saturating: Tensor
 
 
 def generator_slopes(logit: Tensor) -> GeneratorSlopes:
-    """The derivatives of ``log(1 - D)`` and ``-log D`` by D's logit: ``-D`` and ``-(1 - D)``.
+    """The derivatives of ``log(1 - D)`` and ``-log D``, for one sample, by D's logit: ``-D`` and ``-(1 - D)``.
 
     Args:
         logit: D's logits, of any shape.
     """
     return GeneratorSlopes(-torch.sigmoid(logit), -torch.sigmoid(-logit))
+
+
+def normal_generator_gradients(
+    p: Density, mean: float, std: float, real_label: float = 1.0, fake_label: float = 0.0
+) -> GeneratorSlopes:
+    """Gradients of both losses for the generator ``G(z) = mean + std * z``, z standard normal, against the best D.
+
+    D is the best one for this generator and the labels, and held fixed, as in a step of training.
+
+    Args:
+        p: Density of the real data.
+        mean: The generator's first parameter.
+        std: Its second one, above 0.
+        real_label: D's target a for real data.
+        fake_label: D's target b for generated data.
+
+    Returns:
+        For each loss its derivatives by mean and std, float64 (2,).
+
+    Raises:
+        UserError: If the labels are not in order, or `std` is not above 0.
+    """
+    _check_labels(real_label, fake_label)
+    logit = optimal_logit(p, Normal(mean, std))
+    z, weights = grid(Normal(0, 1))
+    weights = weights * Normal(0, 1).pdf(z)  # weights @ f(z) is now the mean of f(z)
+    parameters = torch.tensor([mean, std], dtype=torch.float64, requires_grad=True)
+    a = logit(parameters[0] + parameters[1] * z)
+    a_log, b_log, not_a, not_b = torch.tensor(
+        [real_label, fake_label, 1 - real_label, 1 - fake_label], dtype=torch.float64
+    ).log()
+    # D is (a p + b q) / (p + q), and the logit is log p - log q.
+    log_d = torch.logaddexp(a + a_log, b_log) + F.logsigmoid(-a)
+    log_not_d = torch.logaddexp(a + not_a, not_b) + F.logsigmoid(-a)
+    gradients = [torch.autograd.grad(weights @ loss, parameters, retain_graph=True)[0] for loss in (log_not_d, -log_d)]
+    return GeneratorSlopes(*gradients)
 
 
 class LineDiscriminator(nn.Module):

@@ -196,6 +196,35 @@ def test_generator_slopes_are_the_derivatives_of_the_losses():
             assert math.isclose(float(getattr(slopes, name)[index]), (up - down) / (2 * step), abs_tol=1e-9)
 
 
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 1.0), (-1.0, 0.6), (4.0, 1.5)])
+def test_generator_gradients_are_those_of_divergences(mean, std):
+    def numerically(function, h=1e-4):
+        by_mean = function(Normal(mean + h, std)) - function(Normal(mean - h, std))
+        by_std = function(Normal(mean, std + h)) - function(Normal(mean, std - h))
+        return torch.tensor([by_mean, by_std], dtype=torch.float64) / (2 * h)
+
+    got = theory.normal_generator_gradients(P, mean, std)
+    js_gradient = numerically(lambda q: 2 * theory.js(P, q))
+    kl_gradient = numerically(lambda q: theory.kl(q, P))
+    torch.testing.assert_close(got.minimax, js_gradient, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(got.non_saturating, kl_gradient - js_gradient, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("labels", [(1.0, 0.0), (0.9, 0.0), (0.9, 0.1), (1.0, 0.2)])
+def test_generator_gradients_are_those_of_the_losses_at_a_fixed_discriminator(labels):
+    mean, std, h = 1.2, 0.8, 1e-4
+    d = theory.optimal_discriminator(P, Normal(mean, std), *labels)
+
+    def numerically(function):
+        loss = [theory.integrate(lambda x, q=q: function(d(x)) * q.pdf(x), P, Normal(mean, std), q) for q in near]
+        return torch.tensor([loss[0] - loss[1], loss[2] - loss[3]], dtype=torch.float64) / (2 * h)
+
+    near = Normal(mean + h, std), Normal(mean - h, std), Normal(mean, std + h), Normal(mean, std - h)
+    got = theory.normal_generator_gradients(P, mean, std, *labels)
+    torch.testing.assert_close(got.minimax, numerically(lambda d: (1 - d).log()), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(got.non_saturating, numerically(lambda d: -d.log()), rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("labels", [(1.0, 0.0), (0.9, 0.1)])
 def test_fitted_discriminator_comes_near_the_optimum(labels):
     p, q = Normal(-1, 1), Normal(1, 1)
@@ -241,6 +270,8 @@ def test_fitting_does_not_depend_on_the_default_dtype():
         (lambda: theory.optimal_discriminator(P, Q, 0.9, -0.1), r"real_label=0.9, fake_label=-0.1"),
         (lambda: theory.optimal_discriminator(P, Q, math.nan), r"real_label=nan"),
         (lambda: theory.value(torch.sin, P, Q, 0.9, 0.9), r"real_label=0.9, fake_label=0.9"),
+        (lambda: theory.normal_generator_gradients(P, 0.0, -1.0), r"std=-1.0 must be above 0"),
+        (lambda: theory.normal_generator_gradients(P, 0.0, 1.0, 1.2), r"real_label=1.2"),
         (lambda: theory.fit_discriminator(P, Q, 1.2), r"real_label=1.2"),
         (lambda: theory.fit_discriminator(P, Q, steps=0), r"steps=0 must be at least 1"),
         (lambda: theory.fit_discriminator(P, Q, batch=0), r"batch=0 must be at least 1"),
