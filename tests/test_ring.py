@@ -129,6 +129,21 @@ def test_a_step_is_one_step_of_adam_on_the_loss():
         assert_close(moved, -SMALL.d_learning_rate * old.grad[sizeable].sign(), rtol=2e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("step", ["step_discriminator", "step_generator"])
+def test_every_step_draws_anew_from_the_seed_and_its_count(step, monkeypatch):
+    drawn = []
+    latents = RingGAN._latents
+    monkeypatch.setattr(RingGAN, "_latents", lambda self, *a: drawn.append(latents(self, *a)) or drawn[-1])
+    played, other = game(), game(seed=4)
+    for _ in range(3):
+        getattr(played, step)()
+    getattr(other, step)()
+    assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+    played.restore(game().snapshot())
+    getattr(played, step)()
+    assert torch.equal(drawn[-1], drawn[0])
+
+
 def test_the_penalty_takes_part_in_the_step_of_d_only():
     with_penalty, without = game(r1_gamma=5.0), game(r1_gamma=0.0)
     for played in (with_penalty, without):
