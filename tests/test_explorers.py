@@ -18,6 +18,8 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT
 from test_book import QuietHandler, is_local
 
+from dcgan_lib.ring_recording import unpack_runs
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SOURCES = ROOT / "book" / "explorers"
@@ -897,3 +899,66 @@ def test_they_leave_one_name_behind(opened, address):
     for name in ("explorers.js", "scrubber.js"):
         page.add_script_tag(url=f"{address}/_static/explorers/{name}")
     assert set(page.evaluate(names)) - before - {"0"} == {"explorers"}
+
+
+# --- the chapter's own ------------------------------------------------------------------------------------------------
+
+CHAPTER = "training_dynamics.html"
+
+
+def test_the_recorded_runs_are_small_and_as_long_as_promised():
+    data = json.loads((SOURCES / "ring-runs.json").read_text(encoding="utf-8"))
+    assert (SOURCES / "ring-runs.json").stat().st_size <= 330_000
+    assert len(data["runs"]) == 2
+    assert all(len(run["steps"]) >= 200 for run in data["runs"])
+    assert data["points"] == 256
+
+
+def test_the_chapter_shows_the_recorded_runs(opened, built_book):
+    data = json.loads((SOURCES / "ring-runs.json").read_text(encoding="utf-8"))
+    runs = unpack_runs(data)
+    page = opened((built_book / CHAPTER).as_uri(), live=False, device_scale_factor=2)
+    page.locator(".explorer").scroll_into_view_if_needed()
+    page.wait_for_selector(".explorer-live")
+    low, middle, high = (colour(page, name) for name in ("surface-low", "canvas", "surface-high"))
+    for name in ("gradients", "Real"):
+        layer(page, name).uncheck()
+    extent, last = data["extent"], len(runs[0].steps) - 1
+    for frame in (0, last // 3, last):
+        go(page, frame)
+        for number, (run, texts) in enumerate(zip(runs, shown(page), strict=True)):
+            good = f"{np.floor(100 * run.good[frame] + 0.5):.0f} %"
+            losses = [f"{loss[frame]:.2f}" for loss in (run.d_loss, run.g_loss)]
+            assert texts == [f"{run.modes[frame]} of 8", good, *losses]
+            image = pixels(page, number).astype(int)
+            # A point may be covered by the edge of another: the last one drawn is not.
+            at = place(image, *((run.fake[frame, -1] + extent) / (2 * extent) * 255))
+            np.testing.assert_allclose(image[at], colour(page, "fake"), atol=2)
+            layer(page, "Generated").uncheck()
+            image = pixels(page, number).astype(int)
+            layer(page, "Generated").check()
+            count = data["resolution"]
+            d = run.surface[frame][1:-1, 1:-1, None]
+            truth = middle + np.where(d < 0.5, (1 - 2 * d) * (low - middle), (2 * d - 1) * (high - middle))
+            grid = np.arange(1, count - 1) / (count - 1) * 255
+            seen = np.array([[image[place(image, x, y)] for x in grid] for y in grid])
+            # A pixel's middle lies up to half a pixel from the grid's point: where D is steep, a few colours off.
+            assert np.abs(seen - truth).mean() < 1.5
+            assert np.quantile(np.abs(seen - truth), 0.95) < 10
+    assert page.errors == page.foreign == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_chapters_figure_is_accessible(opened, built_book, scheme):
+    page = opened((built_book / CHAPTER).as_uri(), live=False, color_scheme=scheme)
+    page.locator(".explorer").scroll_into_view_if_needed()
+    page.wait_for_selector(".explorer-live")
+    results = Axe().run(page, context="figure.explorer-figure").response
+    assert [(found["id"], [node["html"] for node in found["nodes"]]) for found in results["violations"]] == []
+
+
+def test_only_pages_that_use_an_explorer_load_it(built_book):
+    pages = {path.name: path.read_text(encoding="utf-8") for path in built_book.glob("*.html")}
+    loading = {name for name, text in pages.items() if "explorers/explorers.js" in text}
+    assert loading == {name for name, text in pages.items() if 'class="explorer"' in text}
+    assert CHAPTER in loading < set(pages)

@@ -328,7 +328,10 @@ window.explorers = (() => {
       box.classList.add("explorer-live");
       living.add(explorer);
       explorer.redraw();
-      new IntersectionObserver((entries) => { explorer.visible = entries.at(-1).isIntersecting; }).observe(box);
+      new IntersectionObserver((entries) => {
+        explorer.visible = entries.at(-1).isIntersecting;
+        box.classList.toggle("explorer-in-sight", explorer.visible);
+      }).observe(box);
     } catch (error) {
       const text = error instanceof Unable ? error.message : "The interactive version of this figure does not work here.";
       box.append(element("p", { className: "explorer-note" }, text));

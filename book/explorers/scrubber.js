@@ -151,6 +151,7 @@ explorers.define("scrubber", async (explorer, data) => {
   // --- the chart beneath the slider -----------------------------------------------------------------------------------
 
   const MARGIN = 11; // half the slider's thumb, so that the cursor stands right below it
+  const AXIS = 18; // for the steps beneath
   const PANELS = [
     { key: "modes", title: "Modes covered", top: data.centres.length, most: String(data.centres.length) },
     { key: "good", title: "Share of good samples", top: 1, most: "100 %" },
@@ -158,7 +159,7 @@ explorers.define("scrubber", async (explorer, data) => {
 
   /** Where things stand in a panel of the chart. */
   function scales(width, height, panel) {
-    const room = height / PANELS.length, high = panel * room + 22, low = (panel + 1) * room - 8;
+    const room = (height - AXIS) / PANELS.length, high = panel * room + 22, low = (panel + 1) * room - 8;
     return {
       high, low,
       x: (index) => MARGIN + index / (steps.length - 1) * (width - 2 * MARGIN),
@@ -189,6 +190,15 @@ explorers.define("scrubber", async (explorer, data) => {
         pen.setLineDash([]);
         pen.lineWidth = 1;
       });
+    });
+    // Frames lie as far apart as on the slider, whatever steps are between them: so each label is a frame's own step.
+    const { x } = scales(width, height, 0);
+    const last = steps.length - 1;
+    pen.fillStyle = explorer.colour("muted");
+    ["left", "center", "center", "center", "right"].forEach((align, i, all) => {
+      const index = Math.round(i / (all.length - 1) * last);
+      pen.textAlign = align;
+      pen.fillText((i ? "" : "step ") + whole.format(steps[index]), x(index), height - 6);
     });
   }
 
