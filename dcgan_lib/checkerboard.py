@@ -1,4 +1,4 @@
-"""The checkerboard pattern of transposed convolutions: where it comes from, how strong it is, a layer without it.
+"""The checkerboard pattern of transposed convolutions: where it comes from, and how strong it is.
 
 A transposed convolution of stride s treats the s * s phases of its output differently: for s = 2, the pixels in even
 and in odd rows and columns are made by different weights (Odena, Dumoulin and Olah, 2016). What such a layer adds to an
@@ -8,7 +8,7 @@ image of its own accord therefore repeats every s pixels, and stands at multiple
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from dcgan_lib.convolution import ConvolutionSetting
@@ -149,28 +149,8 @@ def average_tile(images: Tensor, period: int = 2) -> Tensor:
     return tiles.mean(dim=(2, 4)) - images.double().mean(dim=(2, 3), keepdim=True)
 
 
-def resize_convolution(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Sequential:
-    """The layer that Odena, Dumoulin and Olah (2016) recommend: repeat every pixel 2x2, then an ordinary convolution.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel: Size of the convolution's kernel; odd, so that the image is doubled exactly.
-
-    Returns:
-        A layer from (N, in_channels, H, W) to (N, out_channels, 2 H, 2 W), without bias.
-
-    Raises:
-        UserError: If the kernel is not an odd number.
-    """
-    if kernel < 1 or kernel % 2 == 0:
-        raise UserError(f"kernel={kernel} must be an odd number")
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
-    return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution)
-
-
 def as_transposed_weight(weight: Tensor) -> Tensor:
-    """Write a resize-convolution as a transposed convolution of stride 2.
+    """Write a convolution of pixels repeated 2x2, as in ``models.ResizeConv2d``, as one transposed convolution.
 
     Its phase sums are all alike, whatever the weights are: each is the sum of the convolution's kernel.
 

@@ -19,7 +19,7 @@ from dcgan_lib.data import load_dataset
 from dcgan_lib.device import get_device
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import write_json
-from dcgan_lib.models import Generator, build_discriminator, build_generator
+from dcgan_lib.models import Generator, Upsampling, build_discriminator, build_generator
 from dcgan_lib.training import History, train
 
 INTERRUPTED = 130  # the shell's exit status for "ended by Ctrl-C"
@@ -54,6 +54,9 @@ class TrainOptions:
     """Channels next to the image. None: 64 on a GPU, 32 on a CPU. The paper's networks have 128."""
     latent_dim: int = 100
     """Length of the latent vectors."""
+    upsampling: Upsampling = "transposed"
+    """How the generator doubles its maps. transposed: kernel 4. transposed-5: kernel 5, as in the authors' code.
+    resize: pixels repeated, then an ordinary convolution; slower, and without a checkerboard pattern of its own."""
     batch_norm: bool = RECIPES["r1"].batch_norm
     """Batch normalisation in the discriminator, as in the paper."""
     data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
@@ -114,7 +117,7 @@ def run_train(options: TrainOptions) -> int:
         checkpoint.check_no_run(output)  # before the data are loaded, which takes a while
     dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
     width = (32 if device.type == "cpu" else 64) if options.width is None else options.width
-    generator = build_generator(data.image_size, dataset.channels, options.latent_dim, width)
+    generator = build_generator(data.image_size, dataset.channels, options.latent_dim, width, options.upsampling)
     discriminator = build_discriminator(data.image_size, dataset.channels, width, options.batch_norm)
     root = None if data.data_root is None else str(data.data_root)
     stored = {"image_size": data.image_size, "limit": data.limit, "data_root": root}
@@ -220,6 +223,7 @@ def stored_options(output: Path) -> TrainOptions:
             resume=True,
             width=config["generator"]["width"],
             latent_dim=config["generator"]["latent_dim"],
+            upsampling=config["generator"]["upsampling"],
             batch_norm=config["discriminator"]["batch_norm"],
             data=data_options(config),
             training=TrainingConfig(**config["training"]),

@@ -18,6 +18,7 @@ from dcgan_lib.convolution import ReceptiveField
 from dcgan_lib.errors import UserError
 from dcgan_lib.figures import PALETTE, WIDTH, show_image, style, subplots
 from dcgan_lib.latent import evaluating
+from dcgan_lib.models import ResizeConv2d
 
 _GAP = 1.3
 _DEPTH = 0.28
@@ -132,6 +133,8 @@ def _stages(network: nn.Module) -> list[_Stage]:
         kernel, stride, padding = (pair[0] for pair in numbers)
         after = [_BLOCK_NAMES[type(layer).__name__] for layer in rest if type(layer).__name__ in _BLOCK_NAMES]
         text = f"{kernel}×{kernel}\nstride {stride}\npad {padding}"
+        if isinstance(convolution, ResizeConv2d):
+            text = f"repeat 2×2\n{text}"
         channels, size = (output.shape[1], output.shape[-1]) if output.ndim == 4 else (1, 1)
         stages.append(_Stage(channels, size, text, "\n".join(after)))
     return stages

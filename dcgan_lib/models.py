@@ -8,11 +8,13 @@ ReLU in the generator with Tanh at its end, LeakyReLU of slope 0.2 in the discri
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dcgan_lib.convolution import ConvolutionShape, ReceptiveField, receptive_field
 from dcgan_lib.errors import UserError
@@ -27,9 +29,45 @@ KERNEL, STRIDE, PADDING = 4, 2, 1
 # The innermost maps are 4x4 at every image size; only the number of layers around them changes.
 INNERMOST = 4
 
+Upsampling = Literal["transposed", "transposed-5", "resize"]
+"""Ways to double a map: a transposed convolution with kernel 4, as in this book; one with kernel 5, as in the paper's
+authors' code; or pixels repeated 2x2 and an ordinary convolution with kernel 3 (Odena, Dumoulin and Olah, 2016)."""
+
+
+class ResizeConv2d(nn.Conv2d):
+    """Repeats every pixel 2x2, then convolves as ``nn.Conv2d`` does: doubles a map, all its pixels in the same way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Double maps: (N, in_channels, H, W) to (N, out_channels, 2 H, 2 W) with kernel 3 and padding 1."""
+        return super().forward(functional.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+# A transposed convolution makes (i - 1) stride - 2 padding + kernel + output_padding pixels of i: here 2 i.
+_DOUBLING: dict[Upsampling, Callable[..., nn.Module]] = {
+    "transposed": partial(nn.ConvTranspose2d, kernel_size=KERNEL, stride=STRIDE, padding=PADDING),
+    "transposed-5": partial(nn.ConvTranspose2d, kernel_size=5, stride=2, padding=2, output_padding=1),
+    "resize": partial(ResizeConv2d, kernel_size=3, padding=1),
+}
+
+
+def doubling_layer(in_channels: int, out_channels: int, upsampling: Upsampling = "transposed") -> nn.Module:
+    """Build the convolution that doubles a map in a generator, with PyTorch's initial weights and without bias.
+
+    Args:
+        in_channels: Channels of its input, (N, in_channels, H, W).
+        out_channels: Channels of its output, (N, out_channels, 2 H, 2 W).
+        upsampling: The way to do it.
+
+    Raises:
+        UserError: If the way is unknown.
+    """
+    if not isinstance(upsampling, str) or upsampling not in _DOUBLING:
+        raise UserError(f"upsampling={upsampling!r} is unknown; choose from {', '.join(_DOUBLING)}")
+    return _DOUBLING[upsampling](in_channels, out_channels, bias=False)
+
 
 class Generator(nn.Module):
-    """Maps latent vectors to images through a stack of transposed convolutions.
+    """Maps latent vectors to images through a stack of layers that double a map; by default, transposed convolutions.
 
     ``layers`` holds one block per resolution, named by what leaves it: ``"4x4"``, ``"8x8"``, ... up to the image.
     Channels halve whenever the image doubles and arrive at ``width`` in the last block before the image.
@@ -39,29 +77,33 @@ class Generator(nn.Module):
         channels: 1 for grey images, 3 for colour.
         latent_dim: Length of the latent vectors, which are drawn from a standard normal distribution.
         width: Number of channels next to the image.
+        upsampling: How maps are doubled.
     """
 
-    def __init__(self, image_size: int, channels: int, latent_dim: int, width: int) -> None:
+    def __init__(
+        self, image_size: int, channels: int, latent_dim: int, width: int, upsampling: Upsampling = "transposed"
+    ) -> None:
         super().__init__()
         self.image_size, self.channels = image_size, channels
-        self.latent_dim, self.width = latent_dim, width
+        self.latent_dim, self.width, self.upsampling = latent_dim, width, upsampling
         resolutions = _resolutions(image_size)
         widths = [width * image_size // (2 * resolution) for resolution in resolutions[:-1]]
         # 1x1 -> 4x4: a dense projection of z, written as a transposed convolution.
-        blocks = {"4x4": _up_block(latent_dim, widths[0], stride=1, padding=0)}
+        blocks = {"4x4": _up_block(nn.ConvTranspose2d(latent_dim, widths[0], INNERMOST, bias=False))}
         for before, after, size in zip(widths, widths[1:], resolutions[1:], strict=False):
-            blocks[f"{size}x{size}"] = _up_block(before, after)
+            blocks[f"{size}x{size}"] = _up_block(doubling_layer(before, after, upsampling))
         blocks[f"{image_size}x{image_size}"] = nn.Sequential(
             # No batch norm: a pixel's mean and scale are for the generator to choose.
-            nn.ConvTranspose2d(widths[-1], channels, KERNEL, STRIDE, PADDING, bias=False),
+            doubling_layer(widths[-1], channels, upsampling),
             nn.Tanh(),
         )
         self.layers = nn.Sequential(OrderedDict(blocks))
 
     @property
-    def architecture(self) -> dict[str, int]:
+    def architecture(self) -> dict[str, Any]:
         """The arguments that rebuild this network with ``build_generator``."""
-        return {name: getattr(self, name) for name in ("image_size", "channels", "latent_dim", "width")}
+        names = ("image_size", "channels", "latent_dim", "width", "upsampling")
+        return {name: getattr(self, name) for name in names}
 
     def forward(self, z: Tensor) -> Tensor:
         """Generate images.
@@ -131,7 +173,13 @@ class Discriminator(nn.Module):
         return {name: receptive_field(shapes[: i + 1]) for i, name in enumerate(names)}
 
 
-def build_generator(image_size: int = 64, channels: int = 3, latent_dim: int = 100, width: int = 64) -> Generator:
+def build_generator(
+    image_size: int = 64,
+    channels: int = 3,
+    latent_dim: int = 100,
+    width: int = 64,
+    upsampling: Upsampling = "transposed",
+) -> Generator:
     """Build a generator with the paper's initial weights.
 
     ``width=128`` at 64 pixels has the channel counts of the paper's Figure 1 (1024, 512, 256, 128); ``width=64`` has
@@ -142,13 +190,14 @@ def build_generator(image_size: int = 64, channels: int = 3, latent_dim: int = 1
         channels: 1 (grey) or 3 (colour).
         latent_dim: Length of the latent vectors.
         width: Channels next to the image.
+        upsampling: How maps are doubled: "transposed", "transposed-5" or "resize".
 
     Raises:
         UserError: If an argument is out of range.
     """
     _check_architecture(image_size, channels, width)
     _check_count("latent_dim", latent_dim, 4096)
-    return init_weights(Generator(image_size, channels, latent_dim, width))
+    return init_weights(Generator(image_size, channels, latent_dim, width, upsampling))
 
 
 def build_discriminator(
@@ -225,18 +274,9 @@ def _resolutions(image_size: int) -> list[int]:
     return [INNERMOST * 2**i for i in range((image_size // INNERMOST).bit_length())]
 
 
-def _up_block(
-    before: int,
-    after: int,
-    stride: int = STRIDE,
-    padding: int = PADDING,
-) -> nn.Sequential:
-    return nn.Sequential(
-        # Batch norm's offset does what a bias would.
-        nn.ConvTranspose2d(before, after, KERNEL, stride, padding, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(inplace=True),
-    )
+def _up_block(convolution: nn.Module) -> nn.Sequential:
+    # The convolution has no bias: batch norm's offset does what one would.
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True))
 
 
 def _down_block(before: int, after: int, batch_norm: bool | None) -> nn.Sequential:

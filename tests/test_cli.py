@@ -128,6 +128,29 @@ def test_train_leaves_a_run_that_says_how_to_go_on(tmp_path, capsys):
     assert config["data"]["limit"] == 12
 
 
+@pytest.mark.parametrize("way", ["transposed-5", "resize"])
+def test_another_way_to_double_is_trained_kept_resumed_and_sampled(tmp_path, way):
+    folder = tmp_path / "run"
+    assert cli.main(["train", *SMALL, "--steps", "1", "--output", str(folder), "--upsampling", way]) == 0
+    assert cli.main(["train", "--resume", "--steps", "2", "--output", str(folder)]) == 0
+    assert load_state(folder)["step"] == 2
+    assert load_generator(folder).upsampling == load_config(folder)["generator"]["upsampling"] == way
+    assert cli.main(["sample", "--run", str(folder), "--count", "4"]) == 0
+    assert (folder / "samples-seed-0.png").stat().st_size > 0
+    assert cli.main(["export", "--run", str(folder), "--output", str(tmp_path / "small.safetensors"), "--half"]) == 0
+    assert load_generator(tmp_path / "small.safetensors").upsampling == way
+
+
+def test_a_run_from_before_there_was_a_choice_goes_on(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "old")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["generator"].pop("upsampling") == "transposed"
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert cli.main(["train", "--resume", "--steps", "3", "--output", str(folder)]) == 0
+    assert load_state(folder)["step"] == 3
+    assert load_config(folder)["generator"] == config["generator"] | {"upsampling": "transposed"}
+
+
 def test_resume_needs_no_option_again(finished, tmp_path, capsys):
     folder = shutil.copytree(finished, tmp_path / "run")
     before = load_config(folder)
@@ -370,6 +393,7 @@ def test_resuming_what_cannot_be_resumed(capsys, finished, tmp_path):
     assert_refused(capsys, ["train", "--resume", "--output", tmp_path / "no"], "holds no run; train one with")
     for option, value, message in (
         ("--width", "8", "--width is 4 in this run and cannot become 8; leave it out to resume"),
+        ("--upsampling", "resize", "--upsampling is transposed in this run and cannot become resize"),
         ("--data", "folder:/nowhere", "does not exist"),
         ("--loss", "hinge", "--loss is non_saturating in this run"),
         ("--seed", "1", "--seed is 0 in this run"),
@@ -392,6 +416,7 @@ def test_resuming_what_cannot_be_resumed(capsys, finished, tmp_path):
         ("training", {"unheard_of": 1}, "config.json is damaged"),
         ("generator", {"width": "wide"}, "width='wide' must be"),
         ("generator", {"latent_dim": None}, "latent_dim=None must be"),
+        ("generator", {"upsampling": "magic"}, "upsampling='magic' is unknown"),
         ("generator", {"image_size": 48}, "image size 48 is not supported"),
         ("data", {"name": 5}, "there is no data set '5'"),
         ("data", {"limit": "all"}, "limit must be a whole number"),

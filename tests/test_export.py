@@ -10,6 +10,7 @@ from tiny import networks
 from dcgan_lib.errors import UserError
 from dcgan_lib.export import export_onnx
 from dcgan_lib.latent import sample_latent
+from dcgan_lib.models import build_generator
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,22 @@ def test_onnx_gives_the_images_of_torch(trained, exported, count):
     np.testing.assert_allclose(images, expected.numpy(), rtol=0, atol=1e-5)
     assert expected.std() > 0.1
     assert (expected - in_train_mode).abs().max() > 0.1  # so the comparison can tell the modes apart
+
+
+@pytest.mark.parametrize("way", ["transposed-5", "resize"])
+def test_onnx_of_the_other_ways_to_double(tmp_path, way):
+    generator = build_generator(32, 3, latent_dim=6, width=4, upsampling=way).eval()
+    with torch.no_grad():
+        for block in generator.layers:
+            block[0].weight.mul_(20)
+    export_onnx(generator, tmp_path / "generator.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "generator.onnx", providers=["CPUExecutionProvider"])
+    z = sample_latent(3, 6, seed=2)
+    (images,) = session.run(["images"], {"z": z.numpy()})
+    with torch.no_grad():
+        expected = generator(z)
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(images, expected.numpy(), rtol=0, atol=1e-5)
 
 
 def test_one_file_is_written_and_nothing_else(exported):

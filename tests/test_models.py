@@ -8,6 +8,7 @@ from dcgan_lib.models import (
     build_discriminator,
     build_generator,
     count_parameters,
+    doubling_layer,
     init_weights,
     load_in_order,
 )
@@ -88,6 +89,77 @@ def test_features_end_in_what_forward_returns(mode):
     # Maps are what leaves a block, after its activation: LeakyReLU(0.2) of a fresh convolution.
     first = nn.functional.leaky_relu(discriminator.layers[0][0](images), 0.2)
     torch.testing.assert_close(maps[0], first)
+
+
+FIRST_RELEASE = [-0.04975751414895058, -0.024371957406401634, -0.005132345948368311, 0.0279450211673975]
+KERNELS = {"transposed": 4, "transposed-5": 5, "resize": 3}
+
+
+@pytest.mark.parametrize("way", KERNELS)
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_every_way_to_double_gives_the_same_maps_and_its_own_kernels(size, way):
+    generator = build_generator(size, 3, latent_dim=7, width=4, upsampling=way).eval()
+    z = torch.randn(2, 7)
+    usual = build_generator(size, 3, 7, 4).eval()
+    assert [m.shape for m in generator.features(z)] == [m.shape for m in usual.features(z)]
+    assert generator(z).abs().max() <= 1
+    kernels = [block[0].kernel_size for block in generator.layers]
+    assert kernels == [(4, 4)] + [(KERNELS[way],) * 2] * (len(kernels) - 1)
+    for (name, mine), (other, theirs) in zip(generator.state_dict().items(), usual.state_dict().items(), strict=True):
+        assert name == other
+        # Nothing but kernels differs, and a convolution that is not transposed has its two first axes swapped.
+        assert mine.shape == theirs.shape or (mine.ndim == 4 and sorted(mine.shape[:2]) == sorted(theirs.shape[:2]))
+    assert all(block[0].bias is None for block in generator.layers)
+    rebuilt = build_generator(**generator.architecture)
+    assert rebuilt.upsampling == way
+    for name, tensor in rebuilt.state_dict().items():
+        assert torch.equal(tensor, generator.state_dict()[name])  # the same initial weights again
+
+
+def test_the_default_generator_is_the_one_with_transposed_convolutions():
+    named, unnamed = (build_generator(32, 1, 6, 4, **options) for options in ({"upsampling": "transposed"}, {}))
+    for name, tensor in named.state_dict().items():
+        assert torch.equal(tensor, unnamed.state_dict()[name])
+    # The very numbers of the first release: the same draws, in the same order.
+    torch.testing.assert_close(unnamed.layers[1][0].weight[0, 0, 0], torch.tensor(FIRST_RELEASE), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_doubling_layers_do_what_their_names_say(in_channels):
+    functional, x = nn.functional, torch.randn(2, in_channels, 5, 6)
+    layer = doubling_layer(in_channels, 2)
+    torch.testing.assert_close(layer(x), functional.conv_transpose2d(x, layer.weight, stride=2, padding=1))
+    layer = doubling_layer(in_channels, 2, "transposed-5")
+    assert layer.weight.shape == (in_channels, 2, 5, 5)
+    reference = functional.conv_transpose2d(x, layer.weight, stride=2, padding=2, output_padding=1)
+    torch.testing.assert_close(layer(x), reference)
+    layer = doubling_layer(in_channels, 2, "resize")
+    repeated = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    torch.testing.assert_close(layer(x), functional.conv2d(repeated, layer.weight, padding=1))
+    assert layer.weight.shape == (2, in_channels, 3, 3)
+
+
+@pytest.mark.parametrize("way", ["nearest", "", None, 5, ["resize"], "Transposed"])
+def test_unknown_ways_to_double_are_refused(way):
+    for build in (lambda: doubling_layer(1, 1, way), lambda: build_generator(upsampling=way)):
+        with pytest.raises(UserError, match=r"upsampling=.* is unknown; choose from transposed, transposed-5, resize"):
+            build()
+
+
+def test_initial_weights_of_a_resize_convolution_are_the_papers_too():
+    weight = build_generator(32, 3, width=32, upsampling="resize").layers[1][0].weight.detach().double()
+    assert abs(weight.mean()) < 5 * 0.02 / weight.numel() ** 0.5
+    assert abs(weight.std() - 0.02) < 5 * 0.02 / (2 * weight.numel()) ** 0.5
+
+
+def test_weights_in_order_go_only_where_the_kernels_fit():
+    first, second = (build_generator(32, 1, 6, 4, "resize") for _ in range(2))
+    randomise(first, 1)
+    load_in_order(second, first.state_dict().values())
+    z = torch.randn(3, 6)
+    torch.testing.assert_close(second.eval()(z), first.eval()(z))
+    with pytest.raises(UserError, match=r"layers.8x8.0.weight has shape \(16, 8, 4, 4\), .* \(8, 16, 3, 3\)"):
+        load_in_order(build_generator(32, 1, 6, 4), first.state_dict().values())
 
 
 def test_parameter_counts_of_the_familiar_networks():

@@ -200,6 +200,12 @@ def test_diagram_of_something_else_is_refused():
         plots.network_diagram(torch.nn.Linear(2, 2))
 
 
+def test_a_diagram_says_that_pixels_are_repeated():
+    found = texts(plots.network_diagram(build_generator(32, 1, 6, 4, "resize")))
+    assert found.count("repeat 2×2\n3×3\nstride 1\npad 1") == 3
+    assert found.count("4×4\nstride 1\npad 0") == 1
+
+
 def test_receptive_fields_are_drawn_where_they_look(batch):
     fields = {"a": ReceptiveField(4, 2, -1), "b": ReceptiveField(22, 8, -7)}
     (axis,) = plots.receptive_field_overlay(batch[0], fields, at={"a": (3, 0)}).axes

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from release import command_line
 
-from dcgan_lib import checkpoint, cli, images, latent
+from dcgan_lib import checkpoint, cli, images, latent, models
 from dcgan_lib.config import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +37,8 @@ def test_the_grid_shows_the_first_samples_of_seed_0(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_card_agrees_with_the_recorded_history(name):
     history, card = history_of(name), (checkpoint.PRETRAINED / f"{name}.md").read_text(encoding="utf-8")
-    assert history["config"]["generator"] == checkpoint.load_pretrained(name).architecture
+    built = models.build_generator(**history["config"]["generator"])
+    assert built.architecture == checkpoint.load_pretrained(name).architecture
     assert command_line(history["config"], history["steps"]) in card
     assert f"{history['steps']:,} steps" in card
     assert f"{history['scores']['frechet_distance']:.3f}" in card
@@ -56,6 +57,13 @@ def test_the_command_on_the_card_asks_for_the_recorded_run(name):
     assert options.batch_norm == history["config"]["discriminator"]["batch_norm"]
     assert (options.data.data, options.data.image_size) == (words[3], history["config"]["data"]["image_size"])
     assert options.training.steps == history["steps"]
+    assert options.upsampling == "transposed"
+
+
+def test_the_command_names_another_way_to_double():
+    config = history_of("cats-64")["config"]
+    config["generator"]["upsampling"] = "resize"
+    assert cli.parse(command_line(config, 10).split()[1:]).upsampling == "resize"
 
 
 def test_command_line_names_only_what_differs_from_the_nearest_recipe():

@@ -34,7 +34,7 @@ A DCGAN generator for {size} x {size} images, trained from scratch on `{dataset}
 
 | | |
 |---|---|
-| architecture | `build_generator(image_size={size}, channels={channels}, latent_dim={latent_dim}, width={width})` |
+| architecture | `build_generator({architecture})` |
 | latent vectors | standard normal, {latent_dim} numbers |
 | training data | `{dataset}`, {count:,} images |
 | training | {steps:,} steps, {seen:,} images, {minutes:.0f} minutes on {hardware} |
@@ -71,6 +71,8 @@ def command_line(config: dict[str, Any], steps: int) -> str:
     recipe = min(RECIPES, key=lambda name: len(differences(name)))
     options = {"data": config["data"]["name"], "image_size": config["data"]["image_size"]}
     options |= {"width": config["generator"]["width"], "recipe": recipe, "limit": config["data"]["limit"]}
+    if config["generator"].get("upsampling", "transposed") != "transposed":
+        options["upsampling"] = config["generator"]["upsampling"]
     options |= differences(recipe)
     words = []
     for name, value in options.items():
@@ -104,9 +106,8 @@ def main() -> None:
     card = CARD.format(
         name=options.name,
         size=generator.image_size,
-        channels=generator.channels,
+        architecture=", ".join(f"{name}={value!r}" for name, value in generator.architecture.items()),
         latent_dim=generator.latent_dim,
-        width=generator.width,
         dataset=stored["name"],
         count=len(dataset),
         command=command_line(config, last["step"]),

@@ -1,0 +1,195 @@
+"""Train generators that double their maps in three ways, and measure pattern, quality and cost of each.
+
+    OMP_NUM_THREADS=1 python benchmarks/checkerboard.py train cats            # every way, every seed
+    OMP_NUM_THREADS=1 python benchmarks/checkerboard.py train fashion-mnist --data-root FOLDER
+    OMP_NUM_THREADS=1 python benchmarks/checkerboard.py time                  # time ratios, on a quiet machine
+
+Training goes on where it was stopped: runs are kept in --runs. Writes benchmarks/results/checkerboard.json after every
+run, and from it what the chapter shows: dcgan_lib/recorded/checkerboard.json and a PNG of samples for each data set.
+The networks see as many images in each run, in the same order for the same seed. Scores differ a little between
+processors, since training is chaotic; :func:`dcgan_lib.recordings.load_upsampling_runs` reads the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from training_runs import processor
+
+from dcgan_lib import checkerboard, checkpoint, data, images, latent, metrics, models, training
+from dcgan_lib.config import RECIPES
+from dcgan_lib.files import write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "checkerboard.json"
+RECORDED = ROOT / "dcgan_lib" / "recorded"
+WAYS = get_args(models.Upsampling)
+IMAGE_SIZE, WIDTH, SEEDS, PERIODS = 32, 32, (0, 1), (2, 4)
+SCORED, SHOWN = 1000, 8
+"""How many images are scored, and how many of them, the first ones of seed 0, are shown."""
+
+STAGES = (50, 100, 200, 500, 1000, 2000)
+"""Steps after which the pattern is measured; before the first step it is, too."""
+
+RECIPE = "r1"
+REPORTING = {"log_every": 50, "sample_every": 10_000, "checkpoint_every": 500, "device": "cpu"}
+CONFIG = replace(RECIPES[RECIPE].training, steps=STAGES[-1], **REPORTING)
+
+
+def networks(way: str, seed: int, channels: int) -> tuple[models.Generator, models.Discriminator]:
+    """Build a pair of networks with the initial weights of a seed."""
+    generator = models.build_generator(IMAGE_SIZE, channels, width=WIDTH, upsampling=way)
+    discriminator = models.build_discriminator(IMAGE_SIZE, channels, WIDTH, RECIPES[RECIPE].batch_norm)
+    return models.init_weights(generator, 2 * seed), models.init_weights(discriminator, 2 * seed + 1)
+
+
+def untrained_images(way: str, seed: int, channels: int) -> Tensor:
+    """What D sees in the first step: batch norm in train mode, since it has no running statistics yet."""
+    generator, _ = networks(way, seed, channels)
+    with torch.no_grad():
+        return generator.train()(latent.sample_latent(SCORED, generator.latent_dim, seed=0))
+
+
+def scores(pictures: Tensor) -> dict[str, float]:
+    """Checkerboard score by period."""
+    return {str(period): checkerboard.checkerboard_score(pictures, period) for period in PERIODS}
+
+
+def train_one(name: str, way: str, seed: int, dataset: data.ImageDataset, folder: Path) -> dict[str, Any]:
+    """Train one pair, or continue its training, and return its entry of the results."""
+    pictures = {0: untrained_images(way, seed, dataset.channels)}
+    by_step = {"0": scores(pictures[0])}
+    pattern = folder / "pattern.json"
+    if pattern.exists():
+        by_step = json.loads(pattern.read_text(encoding="utf-8"))
+    for stage in STAGES:
+        if str(stage) in by_step and stage != STAGES[-1]:
+            continue
+        generator, discriminator = networks(way, seed, dataset.channels)
+        config = replace(CONFIG, steps=stage, seed=seed)
+        resume = (folder / checkpoint.STATE_NAME).exists()
+        history = training.train(generator, discriminator, dataset, config, folder, resume, progress=False)
+        if history.interrupted:
+            sys.exit(f"stopped in {folder}; run the same command to go on")
+        pictures[stage] = latent.sample(history.generator, SCORED, seed=0)
+        by_step[str(stage)] = scores(pictures[stage])
+        write_json(pattern, by_step)
+    evaluation = metrics.evaluate(history.generator, dataset)
+    shown = torch.cat([pictures[0][:SHOWN], pictures[STAGES[-1]][:SHOWN]])
+    images.save_png(shown, folder / "shown.png", columns=SHOWN, padding=0)
+    torch.save(shown, folder / "shown.pt")
+    spectrum = checkerboard.power_spectrum(pictures[STAGES[-1]]).mean(dim=(0, 1))
+    return {
+        "data": name,
+        "upsampling": way,
+        "seed": seed,
+        "scores": by_step,
+        "evaluation": evaluation.to_dict(),
+        "spectrum": [[float(f"{value:.3g}") for value in row] for row in spectrum.tolist()],
+        "last_record": history.records[-1],
+    }
+
+
+def train_all(stored: dict[str, Any], name: str, data_root: Path | None, runs: Path) -> None:
+    """Train every way and seed on one data set, and store the results after each run."""
+    dataset = data.load_dataset(name, IMAGE_SIZE, root=data_root)
+    real = data.to_model_range(dataset.images[:SCORED])
+    stored["data"][name] = {"images": len(dataset), "channels": dataset.channels, "real": scores(real)}
+    for seed in SEEDS:
+        for way in WAYS:
+            run = train_one(name, way, seed, dataset, runs / f"{name}-{way}-{seed}")
+            others = [r for r in stored["runs"] if (r["data"], r["upsampling"], r["seed"]) != (name, way, seed)]
+            stored["runs"] = sorted([*others, run], key=lambda r: (r["data"], r["seed"], WAYS.index(r["upsampling"])))
+            stored |= {"training": asdict(CONFIG), "recipe": RECIPE, "width": WIDTH, "image_size": IMAGE_SIZE}
+            stored |= {"scored": SCORED, "shown": SHOWN, "hardware": processor()}
+            stored["versions"] = {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}
+            write_json(RESULTS, stored)
+            distance = run["evaluation"]["frechet_distance"]
+            print(name, way, seed, run["scores"], f"{distance:.3f}", run["last_record"], flush=True)
+    folders = [runs / f"{name}-{way}-{SEEDS[0]}" for way in WAYS]
+    shown = [torch.load(folder / "shown.pt", weights_only=True) for folder in folders]
+    images.save_png(torch.cat(shown), RECORDED / f"checkerboard-{name}.png", columns=SHOWN, padding=0)
+
+
+def median_seconds(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median time of each action, in seconds; they take turns, so that a busy moment meets all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(rounds + 1):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}  # the first warms up
+
+
+def time_ways(rounds: int = 41) -> dict[str, Any]:
+    """Time of sampling and of training, as multiples of the first way's."""
+    batch = CONFIG.batch_size
+    z = latent.sample_latent(batch, 100, seed=0)
+    sampling, step = {}, {}
+    for way in WAYS:
+        generator, discriminator = (network.to(memory_format=torch.channels_last) for network in networks(way, 0, 3))
+        optimizers = [torch.optim.Adam(network.parameters(), lr=1e-4) for network in (discriminator, generator)]
+        real = torch.rand(batch, 3, IMAGE_SIZE, IMAGE_SIZE).contiguous(memory_format=torch.channels_last)
+        sampling[way] = lambda g=generator: latent.generate(g, z)
+        step[way] = lambda g=generator, d=discriminator, o=optimizers, r=real: training.train_step(
+            g, d, *o, r, z, CONFIG, penalise=False
+        )
+    found = {}
+    for name, actions in (("sampling", sampling), ("training step", step)):
+        seconds = median_seconds(actions, rounds)
+        found[name] = {way: round(value / seconds[WAYS[0]], 3) for way, value in seconds.items()}
+        print(name, found[name], flush=True)
+    return {"ratios": found, "rounds": rounds, "batch_size": batch, "hardware": processor()}
+
+
+def summary(stored: dict[str, Any]) -> dict[str, Any]:
+    """The part of the results that the chapter shows."""
+    runs = []
+    for run in stored["runs"]:
+        kept = {name: run[name] for name in ("data", "upsampling", "seed")}
+        kept["scores"] = {step: {p: round(v, 5) for p, v in by.items()} for step, by in run["scores"].items()}
+        kept["frechet_distance"] = round(run["evaluation"]["frechet_distance"], 3)
+        kept["frechet_floor"] = round(run["evaluation"]["frechet_floor"], 3)
+        if run["seed"] == SEEDS[0]:
+            kept["spectrum"] = run["spectrum"]
+        runs.append(kept)
+    names = ("data", "recipe", "width", "image_size", "scored", "shown", "hardware", "time")
+    short = {name: stored[name] for name in names if name in stored}
+    return short | {"steps": stored["training"]["steps"], "batch_size": stored["training"]["batch_size"], "runs": runs}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "time"])
+    parser.add_argument("data", nargs="*", help="data sets to train on, such as cats")
+    parser.add_argument("--data-root", type=Path, help="where torchvision's data sets are")
+    parser.add_argument("--runs", type=Path, default=Path("runs") / "checkerboard", help="folder of the runs")
+    options = parser.parse_args(arguments)
+    stored = {"data": {}, "runs": []}
+    if RESULTS.exists():
+        stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    if options.what == "train":
+        for name in options.data:
+            train_all(stored, name, options.data_root, options.runs)
+    else:
+        stored["time"] = time_ways()
+        write_json(RESULTS, stored)
+    write_json(RECORDED / "checkerboard.json", summary(stored))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
