@@ -473,6 +473,7 @@ def test_it_works_served_and_from_the_disk(opened, address, html, name, served):
 
 def middle(page, selector: str, share: float) -> tuple[float, float]:
     """The point in the window at a share of an element's width, half way down."""
+    page.locator(selector).scroll_into_view_if_needed()
     box = page.locator(selector).bounding_box()
     return box["x"] + share * box["width"], box["y"] + box["height"] / 2
 
