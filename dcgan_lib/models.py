@@ -81,7 +81,12 @@ class Generator(nn.Module):
     """
 
     def __init__(
-        self, image_size: int, channels: int, latent_dim: int, width: int, upsampling: Upsampling = "transposed"
+        self,
+        image_size: int,
+        channels: int,
+        latent_dim: int,
+        width: int,
+        upsampling: Upsampling = "transposed",
     ) -> None:
         super().__init__()
         self.image_size, self.channels = image_size, channels
@@ -89,7 +94,8 @@ class Generator(nn.Module):
         resolutions = _resolutions(image_size)
         widths = [width * image_size // (2 * resolution) for resolution in resolutions[:-1]]
         # 1x1 -> 4x4: a dense projection of z, written as a transposed convolution.
-        blocks = {"4x4": _up_block(nn.ConvTranspose2d(latent_dim, widths[0], INNERMOST, bias=False))}
+        first = nn.ConvTranspose2d(latent_dim, widths[0], INNERMOST, bias=False)
+        blocks = {"4x4": _up_block(first)}
         for before, after, size in zip(widths, widths[1:], resolutions[1:], strict=False):
             blocks[f"{size}x{size}"] = _up_block(doubling_layer(before, after, upsampling))
         blocks[f"{image_size}x{image_size}"] = nn.Sequential(
