@@ -146,12 +146,12 @@ class BilinearGame(Game):
 
     def losses(self, theta: ArrayLike, psi: ArrayLike) -> tuple[Array, Array]:
         """Return D's and G's loss, ``-theta psi`` and ``theta psi``."""
-        product = np.asarray(theta, np.float64) * np.asarray(psi, np.float64)
-        return -product, product
+        theta, psi = _broadcast(theta, psi)
+        return -theta * psi, theta * psi
 
     def vector_field(self, theta: ArrayLike, psi: ArrayLike) -> Array:
         """Return ``(-psi, theta)``, float64 (..., 2): the point turned by a right angle."""
-        theta, psi = np.broadcast_arrays(np.asarray(theta, np.float64), np.asarray(psi, np.float64))
+        theta, psi = _broadcast(theta, psi)
         return np.stack([-psi, theta], axis=-1)
 
     def jacobian(self, theta: float = 0.0, psi: float = 0.0) -> Array:
@@ -183,15 +183,15 @@ class DiracGAN(Game):
 
     def losses(self, theta: ArrayLike, psi: ArrayLike) -> tuple[Array, Array]:
         """Return D's loss, penalty included, and G's."""
-        psi = np.asarray(psi, np.float64)
-        logit = np.asarray(theta, np.float64) * psi
+        theta, psi = _broadcast(theta, psi)
+        logit = theta * psi
         d_loss = math.log(2) + np.logaddexp(0, logit) + self.r1_gamma / 2 * psi**2
         g_loss = -np.logaddexp(0, logit) if self.loss == "minimax" else np.logaddexp(0, -logit)
         return d_loss, g_loss
 
     def vector_field(self, theta: ArrayLike, psi: ArrayLike) -> Array:
         """Return the two players' directions of descent, float64 (..., 2)."""
-        theta, psi = np.broadcast_arrays(np.asarray(theta, np.float64), np.asarray(psi, np.float64))
+        theta, psi = _broadcast(theta, psi)
         logit = theta * psi
         push = _sigmoid(logit) if self.loss == "minimax" else _sigmoid(-logit)
         return np.stack([push * psi, -_sigmoid(logit) * theta - self.r1_gamma * psi], axis=-1)
@@ -274,6 +274,11 @@ def _flow(field: Field, state: Array, time: float) -> Array:
         k4 = field(*(point + h * k3))
         point = point + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
     return np.concatenate([point, state[2:]])
+
+
+def _broadcast(theta: ArrayLike, psi: ArrayLike) -> tuple[Array, Array]:
+    theta, psi = np.broadcast_arrays(np.asarray(theta, np.float64), np.asarray(psi, np.float64))
+    return theta, psi
 
 
 def _sigmoid(x: ArrayLike) -> Array:
