@@ -1,7 +1,10 @@
-"""The chapters in a real JupyterLab: every cell runs, and moving the explorer's sliders changes the picture."""
+"""The chapters in a real JupyterLab: every cell runs, and the widgets' controls change what they show."""
 
+import base64
+import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,9 +15,11 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import nbformat
+import numpy as np
 import pytest
 from chapter_rules import code_cells
 from notebooks import chapters
+from PIL import Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -143,6 +148,8 @@ def test_chapter_runs_from_top_to_bottom(page, lab, path):
     assert run_all(page) == [f"[{number}]:" for number in range(1, len(cells) + 1)]
     if any("latent_explorer(" in cell.source for cell in cells):
         move_sliders(page)
+    if any("gan_player(" in cell.source for cell in cells):
+        play_the_game(page)
 
 
 def move_sliders(page) -> None:
@@ -166,6 +173,58 @@ def move_sliders(page) -> None:
     assert picture_changes(page, picture, before), "the seed leaves the picture as it was"
 
 
-def test_a_chapter_has_the_explorer():
-    sources = [path.read_text(encoding="utf-8") for path in CHAPTERS]
-    assert any("latent_explorer(" in source for source in sources)
+def play_the_game(page) -> None:
+    """Step D and G of the player by clicks, wind back with the keyboard, and go on with Play."""
+    player = page.locator(".jp-OutputArea-output", has=page.get_by_role("button", name="D step")).first
+    player.scroll_into_view_if_needed()
+    picture = player.locator("img.widget-image").first
+    picture.wait_for(state="visible")
+
+    def shown(says: str) -> np.ndarray:
+        """The picture's pixels without its title, once the status says what is expected."""
+        player.get_by_text(says, exact=False).first.wait_for()
+        encoded = picture.evaluate(
+            """async image => {
+                const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+                return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
+            }"""
+        )
+        with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+            return np.asarray(image.convert("RGB"))[30:]
+
+    def click(name: str) -> None:
+        player.get_by_role("button", name=name).click()
+
+    beginning = shown("Steps of D: 0, of G: 0.")
+    click("D step")
+    assert not np.array_equal(shown("Steps of D: 1, of G: 0."), beginning), "D's step leaves its surface as it was"
+    # With the other layers off, what is left are G's points: they stay where they are while D steps.
+    for box in player.locator("input[type=checkbox]").all():
+        box.click()
+    count = player.locator("input[type=number]").first
+    count.fill("50")
+    count.press("Enter")
+    click("D step")
+    points = shown("Steps of D: 51, of G: 0.")
+    click("D step")
+    assert np.array_equal(shown("Steps of D: 101, of G: 0."), points), "D's step moves G's points"
+    click("G step")
+    moved = shown("Steps of D: 101, of G: 50.")
+    assert not np.array_equal(moved, points), "G's step leaves its points where they were"
+    handle = player.locator(".noUi-handle").first
+    handle.focus()
+    page.keyboard.press("ArrowLeft")
+    assert np.array_equal(shown("Moment 3 of 4."), points), "winding back does not show the earlier moment"
+    click("G step")
+    assert np.array_equal(shown("Moment 4 of 4. Steps of D: 101, of G: 50."), moved), "going on is not exact"
+    click("Play")
+    player.get_by_text(re.compile(r"Moment (6|7|8|9|\d\d) of")).first.wait_for()
+    click("Pause")
+    player.get_by_role("button", name="Play").wait_for()
+    click("Reset")
+    shown("Moment 0 of 0. Steps of D: 0, of G: 0.")
+
+
+@pytest.mark.parametrize("widget", ["latent_explorer(", "gan_player("])
+def test_a_chapter_has_the_widget(widget):
+    assert any(widget in path.read_text(encoding="utf-8") for path in CHAPTERS)

@@ -56,7 +56,7 @@ def assert_shows(player, game, **layers):
     """The PNG in the browser is a drawing of the game's frame, and the status says it in words."""
     drawn = io.BytesIO()
     frame = game.frame()
-    ring_frame(frame, **layers).savefig(drawn, format="png", dpi=100)
+    ring_frame(frame, **layers).savefig(drawn, format="png", dpi=90)
     with Image.open(io.BytesIO(player.picture.value)) as shown, Image.open(drawn) as expected:
         np.testing.assert_array_equal(np.asarray(shown), np.asarray(expected))
     assert f"Steps of D: {game.d_steps:,}, of G: {game.g_steps:,}." in player.status.value
@@ -124,22 +124,27 @@ def test_a_step_from_an_earlier_moment_forgets_the_later_ones_and_is_exact(playe
     assert_same(player.game, stepped(3))
 
 
-def test_play_steps_both_and_stop_does_not(player):
+def test_play_steps_both_until_it_is_paused(player):
     player.count.value = 2
-    for value in (1, 2):
-        player.play.set_state({"value": value})
+    player.play.set_state({"value": True})
+    assert player._turns.playing
+    assert player.play.description == "Pause"
+    for turn in (1, 2):  # the browser counts the turns
+        player._turns.set_state({"value": turn})
     assert_same(player.game, stepped(4))
-    player.play.set_state({"value": 7})  # turns that the browser held back while a picture was drawn are one
+    player._turns.set_state({"value": 7})  # turns that the browser held back while a picture was drawn are one
     assert_same(player.game, stepped(6))
-    before = player.picture.value
-    player.play.set_state({"value": 0, "playing": False})
-    assert player.picture.value == before
+    assert_shows(player, stepped(6))
+    player.play.set_state({"value": False})
+    assert not player._turns.playing
+    assert player.play.description == "Play"
+    player._turns.set_state({"value": 8})  # was on its way
     assert_same(player.game, stepped(6))
 
 
 def test_reset_goes_back_to_the_first_moment_and_draws_once(player, monkeypatch):
     beginning = player.picture.value
-    player.play.playing = True
+    player.play.value = True
     for _ in range(3):
         player.both.click()
     drawn = []
@@ -148,7 +153,8 @@ def test_reset_goes_back_to_the_first_moment_and_draws_once(player, monkeypatch)
     player.reset.click()
     assert player.picture.value == beginning
     assert len(drawn) == 1
-    assert (player.history.value, player.history.max, player.play.playing) == (0, 0, False)
+    assert (player.history.value, player.history.max) == (0, 0)
+    assert not player._turns.playing
     assert_same(player.game, stepped())
     player.both.click()
     assert_same(player.game, stepped(1))
@@ -222,7 +228,7 @@ def test_a_game_that_diverges_says_so(player):
 
 
 def test_every_control_has_a_name(player):
-    for control in (player.d_step, player.g_step, player.both, player.reset, player.count, player.history):
+    for control in (player.d_step, player.g_step, player.both, player.play, player.reset, player.count, player.history):
         assert control.description
         assert control.tooltip
     assert [box.description for box in player.layers.values()]
@@ -252,7 +258,8 @@ def test_close_frees_every_widget_and_the_history(game):
     assert not player._moments
     for button in (player.d_step, player.g_step, player.both, player.reset):
         button.click()
-    player.play.value, player.layers["real"].value = 5, False
+    player.play.value = True
+    player._turns.value, player.layers["real"].value = 5, False
     assert player.picture.value == still
     assert_same(game, stepped(1))
 

@@ -18,11 +18,10 @@ from dcgan_lib.widgets.base import StillWidget
 MOST_STEPS = 500
 """The most steps one click takes: about a second's work."""
 
-_DPI = 100
+_DPI = 90  # so that the picture stands beside the controls on a laptop
 _INTERVAL = 250  # milliseconds from one turn of Play to the next, if the computer keeps up
 _LONG = 50  # steps; while more are taken, the buttons are switched off
-_LABEL_WIDTH = "8em"
-_CONTROL_WIDTH = "27em"
+_CONTROL_WIDTH = "23em"
 
 
 def gan_player(game: RingGAN, moments: int = 200) -> GanPlayer:
@@ -65,7 +64,7 @@ class GanPlayer(StillWidget):
         g_step: Button: steps of G alone.
         both: Button: steps of D and G by turns.
         count: How many steps a click takes, 1 to 500.
-        play: Play, pause and stop.
+        play: Switch: Play, then Pause.
         history: Slider over the moments that are kept, from 0.
         reset: Button: back to the first moment; all others are forgotten.
         layers: Check boxes: "surface", "arrows" and "real".
@@ -94,18 +93,20 @@ class GanPlayer(StillWidget):
             max=MOST_STEPS,
             description="steps a click",
             tooltip=f"how many steps a click takes, 1 to {MOST_STEPS}",
-            style={"description_width": _LABEL_WIDTH},
-            layout={"width": "14em"},
+            style={"description_width": "initial"},
+            layout={"width": "11em"},
         )
-        self.play = ipywidgets.Play(
-            min=0, max=10**6, interval=_INTERVAL, show_repeat=False, tooltip="D then G, again and again"
+        self.play = ipywidgets.ToggleButton(
+            description="Play", tooltip="D then G, again and again", icon="play", layout={"width": "8em"}
         )
+        # Its own buttons have icons but no names, so screen readers could not tell them apart: it only keeps time.
+        self._turns = ipywidgets.Play(min=0, max=10**6, interval=_INTERVAL, layout={"display": "none"})
         self.history = ipywidgets.IntSlider(
             min=0,
             max=0,
             description="moment",
             tooltip="go back to an earlier moment",
-            style={"description_width": _LABEL_WIDTH},
+            style={"description_width": "initial"},
             layout={"width": _CONTROL_WIDTH, "max_width": "100%"},
         )
         names = {"surface": "D’s surface", "arrows": "arrows: where G’s loss falls", "real": "real points"}
@@ -122,6 +123,7 @@ class GanPlayer(StillWidget):
             control.observe(self._on_change, names="value")
         self.history.observe(self._on_history, names="value")
         self.play.observe(self._on_play, names="value")
+        self._turns.observe(self._on_turn, names="value")
         self.d_step.on_click(lambda _: self._take(1, 0))
         self.g_step.on_click(lambda _: self._take(0, 1))
         self.both.on_click(lambda _: self._take(1, 1))
@@ -135,7 +137,7 @@ class GanPlayer(StillWidget):
 
     def close(self) -> None:
         """Remove the widgets from the page and free the history; closing twice is allowed. The game stays."""
-        for control in (self.history, self.play):
+        for control in (self.history, self.play, self._turns):
             control.unobserve_all()
         super().close()
         del self._moments[:]
@@ -146,10 +148,10 @@ class GanPlayer(StillWidget):
 
     def _laid_out(self) -> ipywidgets.HBox:
         buttons = ipywidgets.HBox([self.d_step, self.g_step, self.both], layout={"flex_flow": "row wrap"})
-        playing = ipywidgets.HBox([self.play, self.reset], layout={"flex_flow": "row wrap"})
-        layers = ipywidgets.VBox(list(self.layers.values()), layout={"margin": "0 0 0 1em"})
-        left = ipywidgets.VBox([self.count, buttons, playing, self.history, layers, self.status])
-        left.layout.max_width = "28em"
+        more = ipywidgets.HBox([self.play, self.reset, self.count], layout={"flex_flow": "row wrap"})
+        layers = list(self.layers.values())
+        left = ipywidgets.VBox([buttons, more, self._turns, self.history, *layers, self.status])
+        left.layout.width, left.layout.max_width = "26em", "100%"
         # Wrapping puts the picture below the controls where the page is narrow.
         return ipywidgets.HBox([left, self.picture], layout=ipywidgets.Layout(flex_flow="row wrap", grid_gap="1em"))
 
@@ -158,7 +160,8 @@ class GanPlayer(StillWidget):
         chosen = {name: box.value for name, box in self.layers.items()}
         ring_frame(self.frame, **chosen).savefig(drawn, format="png", dpi=_DPI)
         self.picture.value = drawn.getvalue()
-        self.status.value = f"Moment {self.history.value} of {len(self._moments) - 1}. {_in_words(self.frame)}"
+        moment = f"Moment {self.history.value} of {len(self._moments) - 1}."
+        self.status.value = f'<div style="line-height: 1.4">{moment} {_in_words(self.frame)}</div>'
 
     def _take(self, d_steps: int, g_steps: int) -> None:
         """Take the chosen number of steps from the moment that is shown; later moments are forgotten."""
@@ -187,14 +190,18 @@ class GanPlayer(StillWidget):
             self.game.restore(self._moments[change["new"]].snapshot)
             self._redraw()
 
-    def _on_play(self, change: dict[str, int]) -> None:
-        if change["new"] > 0:  # Stop puts it back to 0
+    def _on_play(self, change: dict[str, bool]) -> None:
+        self._turns.playing = change["new"]
+        self.play.description, self.play.icon = ("Pause", "pause") if change["new"] else ("Play", "play")
+
+    def _on_turn(self, _change: object) -> None:
+        if self.play.value:  # one turn may be on its way while Pause is pressed
             self._take(1, 1)
 
     def _go_back(self) -> None:
         if self._closed:
             return
-        self.play.playing = False
+        self.play.value = False
         del self._moments[1:]
         self.game.restore(self._moments[0].snapshot)
         with self._one_redraw():
