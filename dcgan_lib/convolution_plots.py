@@ -29,7 +29,11 @@ def place_colour(place: int) -> str:
 
 
 def draw_connections(
-    axis: Axes, setting: ConvolutionSetting, output: int | None = None, cell: int | None = None
+    axis: Axes,
+    setting: ConvolutionSetting,
+    output: int | None = None,
+    cell: int | None = None,
+    labels: bool = True,
 ) -> None:
     """Draw inputs above, outputs below, and a line for every product, in the colour of its place in the kernel.
 
@@ -40,6 +44,7 @@ def draw_connections(
         setting: The operation.
         output: An output cell whose lines to stand out; the others are drawn pale.
         cell: The same for an input cell.
+        labels: Whether "input" and "output" stand beside the rows.
 
     Raises:
         UserError: If there is no such cell.
@@ -71,8 +76,8 @@ def draw_connections(
     high = (
         max(count - 1 + setting.padding, along((setting.output_size if fine_inputs else setting.size) - 1, False)) + 0.7
     )
-    _frame(axis, (low - 2.4, high), (-0.5, 1.5))
-    for height, text in ((1, "input"), (0, "output")):
+    _frame(axis, (low - 2.4 if labels else low, high), (-0.5, 1.5))
+    for height, text in ((1, "input"), (0, "output")) if labels else ():
         axis.text(low - 0.2, height, text, ha="right", va="center", fontsize=9)
 
 
@@ -129,7 +134,7 @@ def draw_numbers(axis: Axes, rows: Mapping[str, Sequence[str]], colours: Mapping
             axis.text(-0.9, height, label, ha="right", va="center", fontsize=9)
             for index, (text, place) in enumerate(zip(texts, places, strict=True)):
                 if text:
-                    _square(axis, index, height, text, colour=None if place is None else place_colour(place))
+                    _square(axis, index, height, text, None if place is None else place_colour(place), half=0.3)
     longest = max(map(len, rows))
     _frame(axis, (-1.2 - 0.17 * longest, lengths.pop() - 0.3), (-0.6, len(rows) - 0.4))
 
@@ -147,11 +152,14 @@ def _square(
     colour: str | None = None,
     dashed: bool = False,
     bold: bool = False,
+    half: float = 0.14,
 ) -> None:
-    """A cell of height 0.56 and width 0.84 with a text in it."""
+    """A cell, twice ``half`` high and 0.84 wide, with a text in it."""
     edge = "black" if bold else PALETTE["faint"] if dashed else PALETTE["neutral"]
     lines = {"linestyle": "--" if dashed else "-", "linewidth": 2 if bold else 1}
-    box = Rectangle((x - 0.42, y - 0.14), 0.84, 0.28, facecolor=colour or "white", edgecolor=edge, zorder=3, **lines)
+    box = Rectangle(
+        (x - 0.42, y - half), 0.84, 2 * half, facecolor=colour or "white", edgecolor=edge, zorder=3, **lines
+    )
     axis.add_patch(box)
     axis.text(x, y, text, ha="center", va="center", fontsize=8, color=_ink(colour or "white"), zorder=4)
 
