@@ -6,7 +6,7 @@ height, width), and a kernel has as many axes of its own. Strides, paddings and 
 differ between them. Autograd passes through all of them.
 
 A transposed convolution's weight has the layout of ``torch.nn.ConvTranspose2d``, (in_channels, out_channels / groups,
-*kernel). It is the very tensor of the convolution that it transposes.
+kernel sizes). It is the very tensor of the convolution that it transposes.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def cross_correlate(
     """The sliding window: at each place, the sum of products of kernel and input. Deep learning's "convolution".
 
     Args:
-        x: Input, (in_channels, *size).
-        weight: Kernel, (out_channels, in_channels / groups, *kernel).
+        x: Input, (in_channels, sizes).
+        weight: Kernel, (out_channels, in_channels / groups, kernel sizes).
         stride: Step from one window to the next.
         padding: Zeros around the input.
         dilation: Distance between neighbouring weights of the kernel.
         groups: Groups of channels that do not see each other.
 
     Returns:
-        Output, (out_channels, *output size).
+        Output, (out_channels, output sizes).
 
     Raises:
         UserError: If the shapes do not fit each other, or the setting is impossible.
@@ -76,7 +76,7 @@ def convolution_matrix(
 
     Args:
         size: Size of the input along each axis.
-        weight: Kernel, (out_channels, in_channels / groups, *kernel).
+        weight: Kernel, (out_channels, in_channels / groups, kernel sizes).
         stride: As in :func:`cross_correlate`, like the arguments up to ``groups``.
         padding: See there.
         dilation: See there.
@@ -117,8 +117,8 @@ def transpose_by_formula(
     """Transposed convolution, each output by itself: it looks up which inputs reach it.
 
     Args:
-        x: Input, (in_channels, *size).
-        weight: Kernel, (in_channels, out_channels / groups, *kernel).
+        x: Input, (in_channels, sizes).
+        weight: Kernel, (in_channels, out_channels / groups, kernel sizes).
         stride: Step in the output from one input's stamp to the next.
         padding: Pixels cut from both ends of the output.
         output_padding: Pixels added at the far end of the output.
@@ -126,7 +126,7 @@ def transpose_by_formula(
         groups: Groups of channels that do not see each other.
 
     Returns:
-        Output, (out_channels, *output size).
+        Output, (out_channels, output sizes).
 
     Raises:
         UserError: If the shapes do not fit each other, or the setting is impossible.
@@ -224,12 +224,12 @@ def ungrouped(weight: Tensor, groups: int, transposed: bool = False) -> Tensor:
     """Write a grouped layer's weight as that of an ordinary layer, with zeros between channels of different groups.
 
     Args:
-        weight: (channels, others / groups, *kernel).
+        weight: (channels, others / groups, kernel sizes).
         groups: Number of groups.
         transposed: Whether ``channels`` are those of the input, and not those of the output.
 
     Returns:
-        (channels, others, *kernel).
+        (channels, others, kernel sizes).
 
     Raises:
         UserError: If ``groups`` does not divide the channels.

@@ -71,6 +71,7 @@ def wasserstein(real_logits: Tensor, fake_logits: Tensor) -> GANLosses:
 LOSSES: dict[str, GANLoss] = {
     loss.__name__: loss for loss in (minimax, non_saturating, least_squares, hinge, wasserstein)
 }
+"""The losses by name."""
 
 
 def r1(real_logits: Tensor, real_images: Tensor) -> Tensor:
