@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from convolution_kind import OPTIONS as CONVOLUTION_OPTIONS
+from convolution_kind import draw_setting
 from dcgan_lib.figures import BookFigure
 from dcgan_lib.ring import GOOD_RADIUS, Coverage, Frame, Ring
 from dcgan_lib.ring_plots import ring_frames
@@ -48,12 +50,9 @@ def check_runs(data: Any) -> None:
 
 def draw_runs(data: Mapping[str, Any], settings: Mapping[str, Any]) -> BookFigure:
     """Draw the last frame of each run side by side."""
-    runs = {run.title: _last_frame(data, run) for run in unpack_runs(data)}
-    titles = {
-        f"{title}, step {frame.g_steps:,}: {frame.coverage.modes} of {frame.ring.modes} modes": frame
-        for title, frame in runs.items()
-    }
-    return ring_frames(titles, columns=2)
+    frames = {run.title: _last_frame(data, run) for run in unpack_runs(data)}
+    found = {title: f"{frame.coverage.modes} of {frame.ring.modes} modes" for title, frame in frames.items()}
+    return ring_frames({f"{title}: {found[title]}": frame for title, frame in frames.items()}, columns=2)
 
 
 def _last_frame(data: Mapping[str, Any], run: UnpackedRun) -> Frame:
@@ -75,4 +74,7 @@ def _last_frame(data: Mapping[str, Any], run: UnpackedRun) -> Frame:
     )
 
 
-KINDS = {"scrubber": Kind("Recorded training runs", check=check_runs, still=draw_runs)}
+KINDS = {
+    "convolution": Kind("Convolution explorer", still=draw_setting, options=CONVOLUTION_OPTIONS),
+    "scrubber": Kind("Recorded training runs", check=check_runs, still=draw_runs),
+}

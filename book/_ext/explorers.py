@@ -22,7 +22,7 @@ Options that every kind has:
     The still picture, a path as in ``{figure}``. Without it the kind draws one while the book is built.
 
 A kind may have more. What a kind is, in Python, stands in :mod:`explorer_kinds`; in the page it is
-``book/explorers/KIND.js``, and ``KIND.css`` if it needs one, over what all share in ``explorers.js`` and
+``book/explorers/KIND.js``, with parts of it in ``KIND-*.js``, and ``KIND.css`` if it needs one, over what all share in ``explorers.js`` and
 ``explorers.css``. Only pages that use a kind refer to these files. The data become a script beside them, since a page
 opened from the disk may not fetch; ``explorers.js`` adds it when the reader comes near the figure.
 
@@ -125,7 +125,7 @@ class ExplorerDirective(SphinxDirective):
             return image
         if kind.still is None:
             raise ValueError(f"this {name} needs the option :poster:, a still picture")
-        # Drawing takes a second: a picture is kept as long as the data, the settings and the drawing code stay.
+        # Drawing takes a second: a picture is kept as long as the data, the settings and the kinds' own code stay.
         source = Path(kind.still.__code__.co_filename).read_bytes()
         key = hashlib.sha256(json.dumps([data, settings], sort_keys=True).encode() + source).hexdigest()[:16]
         path = Path(self.env.doctreedir) / FOLDER / f"{name}-{key}.png"
@@ -164,9 +164,12 @@ def _data_path(app: Sphinx, name: str) -> Path:
 
 
 def _files(folder: Path, *kinds: str) -> list[Path]:
-    """Return the scripts and style sheets that explorers need, what all share first."""
-    names = [f"{stem}.{ending}" for ending in ("js", "css") for stem in (SHARED, *kinds)]
-    return [folder / name for name in names if (folder / name).exists()]
+    """Return the scripts and style sheets that explorers need, what all share first; KIND-*.js come before KIND.js."""
+    files: list[Path] = []
+    for ending in ("js", "css"):
+        for stem in (SHARED, *kinds):
+            files += [*sorted(folder.glob(f"{stem}-*.{ending}")), folder / f"{stem}.{ending}"]
+    return [file for file in files if file.exists()]
 
 
 def visit_html(self: HTML5Translator, node: explorer) -> None:
