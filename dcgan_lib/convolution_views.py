@@ -23,9 +23,16 @@ from dcgan_lib.errors import UserError
 
 
 def cross_correlate(
-    x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1
+    x: Tensor,
+    weight: Tensor,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
 ) -> Tensor:
-    """The sliding window: at each place, the sum of products of kernel and input. Deep learning's "convolution".
+    """The sliding window: at each place, the sum of products of kernel and input.
+
+    Deep learning calls it a convolution.
 
     Args:
         x: Input, (in_channels, sizes).
@@ -43,13 +50,16 @@ def cross_correlate(
     """
     weight = _checked(x, weight, groups, transposed=False)
     inputs, kernel = x.shape[1:], weight.shape[2:]
-    outputs = [conv_output_size(n, k, stride, padding, dilation) for n, k in zip(inputs, kernel, strict=True)]
+    outputs = _shrunk(inputs, kernel, stride, padding, dilation)
     y = x.new_zeros(len(weight), *outputs)
-    for place in cells(outputs):
-        for offset in cells(kernel):
-            cell = [o * stride - padding + k * dilation for o, k in zip(place, offset, strict=True)]
+    for output in cells(outputs):
+        for place in cells(kernel):
+            cell = [
+                o * stride - padding + j * dilation  # on each axis
+                for o, j in zip(output, place, strict=True)
+            ]
             if _inside(cell, inputs):  # elsewhere the padding is 0
-                y[:, *place] += weight[:, :, *offset] @ x[:, *cell]
+                y[:, *output] += weight[:, :, *place] @ x[:, *cell]
     return y
 
 
@@ -94,14 +104,14 @@ def convolution_matrix(
     kernel = weight.shape[2:]
     if len(size) != len(kernel):
         raise UserError(f"size={tuple(size)} must have as many axes as the kernel, {tuple(kernel)}")
-    fitting = [conv_output_size(n, k, stride, padding, dilation) for n, k in zip(size, kernel, strict=True)]
+    fitting = _shrunk(size, kernel, stride, padding, dilation)
     outputs = fitting if outputs is None else outputs
     matrix = weight.new_zeros(weight.shape[0], *outputs, weight.shape[1], *size)
-    for place in cells(outputs):
-        for offset in cells(kernel):
-            cell = [o * stride - padding + k * dilation for o, k in zip(place, offset, strict=True)]
+    for output in cells(outputs):
+        for place in cells(kernel):
+            cell = [o * stride - padding + j * dilation for o, j in zip(output, place, strict=True)]
             if _inside(cell, size):
-                matrix[:, *place, :, *cell] = weight[:, :, *offset]
+                matrix[:, *output, :, *cell] = weight[:, :, *place]
     return matrix.flatten(1 + len(size)).flatten(0, len(size))
 
 
@@ -134,12 +144,12 @@ def transpose_by_formula(
     weight = _checked(x, weight, groups, transposed=True)
     inputs, kernel = x.shape[1:], weight.shape[2:]
     y = x.new_zeros(weight.shape[1], *_grown(inputs, kernel, stride, padding, output_padding, dilation))
-    for place in cells(y.shape[1:]):
-        for offset in cells(kernel):
-            steps = [q + padding - k * dilation for q, k in zip(place, offset, strict=True)]
+    for output in cells(y.shape[1:]):
+        for place in cells(kernel):
+            steps = [q + padding - j * dilation for q, j in zip(output, place, strict=True)]
             cell = [step // stride for step in steps]
             if all(step % stride == 0 for step in steps) and _inside(cell, inputs):
-                y[:, *place] += x[:, *cell] @ weight[:, :, *offset]
+                y[:, *output] += x[:, *cell] @ weight[:, :, *place]
     return y
 
 
@@ -152,8 +162,9 @@ def transpose_by_stamps(
     dilation: int = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Transposed convolution, each input by itself: it stamps the kernel, scaled by its value, on a canvas.
+    """Transposed convolution, each input by itself: it stamps the kernel on a canvas.
 
+    The stamp is scaled by the input's value.
     Arguments, result and errors are those of :func:`transpose_by_formula`.
     """
     weight = _checked(x, weight, groups, transposed=True)
@@ -161,8 +172,10 @@ def transpose_by_stamps(
     outputs = _grown(inputs, kernel, stride, padding, output_padding, dilation)
     canvas = x.new_zeros(weight.shape[1], *(n + 2 * padding for n in outputs))
     for cell in cells(inputs):
-        corners = [(i * stride, i * stride + kernel_span(k, dilation)) for i, k in zip(cell, kernel, strict=True)]
-        window = [slice(first, end, dilation) for first, end in corners]
+        window = [
+            slice(i * stride, i * stride + kernel_span(k, dilation), dilation)
+            for i, k in zip(cell, kernel, strict=True)  # on each axis
+        ]
         canvas[:, *window] += torch.tensordot(x[:, *cell], weight, dims=1)
     return canvas[:, *(slice(padding, padding + n) for n in outputs)]
 
@@ -176,13 +189,15 @@ def transpose_by_zeros(
     dilation: int = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Transposed convolution as an ordinary one: zeros between the inputs, the kernel turned round, stride 1.
+    """Transposed convolution as an ordinary one with stride 1: zeros between the inputs.
 
+    The kernel is turned round.
     Arguments, result and errors are those of :func:`transpose_by_formula`.
     """
     weight = _checked(x, weight, groups, transposed=True)
     inputs, kernel = x.shape[1:], weight.shape[2:]
-    _grown(inputs, kernel, stride, padding, output_padding, dilation)  # says so if nothing would be left
+    # Says so if nothing would be left.
+    _grown(inputs, kernel, stride, padding, output_padding, dilation)
     stuffed = x.new_zeros(len(x), *((n - 1) * stride + 1 for n in inputs))
     stuffed[:, *(slice(None, None, stride) for _ in inputs)] = x
     for axis, k in enumerate(kernel, start=1):
@@ -262,6 +277,11 @@ def _pad(x: Tensor, axis: int, before: int, after: int) -> Tensor:
     """Add zeros at both ends of an axis, or cut where a number is negative."""
     x = functional.pad(x.movedim(axis, -1), (max(before, 0), max(after, 0)))
     return x[..., max(-before, 0) : x.shape[-1] - max(-after, 0)].movedim(-1, axis)
+
+
+def _shrunk(inputs: Sequence[int], kernel: Sequence[int], stride: int, padding: int, dilation: int) -> list[int]:
+    """Output size of a convolution along each axis."""
+    return [conv_output_size(n, k, stride, padding, dilation) for n, k in zip(inputs, kernel, strict=True)]
 
 
 def _grown(
