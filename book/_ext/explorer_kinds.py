@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from convolution_kind import OPTIONS as CONVOLUTION_OPTIONS
-from convolution_kind import draw_setting
 from dcgan_lib.figures import BookFigure
 from dcgan_lib.ring import GOOD_RADIUS, Coverage, Frame, Ring
 from dcgan_lib.ring_plots import ring_frames
 from dcgan_lib.ring_recording import UnpackedRun, unpack_real, unpack_runs
+
+from convolution_kind import OPTIONS as CONVOLUTION_OPTIONS
+from convolution_kind import draw_setting
 
 
 @dataclass(frozen=True)

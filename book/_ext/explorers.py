@@ -22,9 +22,9 @@ Options that every kind has:
     The still picture, a path as in ``{figure}``. Without it the kind draws one while the book is built.
 
 A kind may have more. What a kind is, in Python, stands in :mod:`explorer_kinds`; in the page it is
-``book/explorers/KIND.js``, with parts of it in ``KIND-*.js``, and ``KIND.css`` if it needs one, over what all share in ``explorers.js`` and
-``explorers.css``. Only pages that use a kind refer to these files. The data become a script beside them, since a page
-opened from the disk may not fetch; ``explorers.js`` adds it when the reader comes near the figure.
+``book/explorers/KIND.js``, after parts of it in ``KIND-*.js``, and ``KIND.css`` if it needs one, over what all share in
+``explorers.js`` and ``explorers.css``. Only pages that use a kind refer to these files. The data become a script beside
+them, since a page opened from the disk may not fetch; ``explorers.js`` adds it when the reader comes near the figure.
 
 Other builders, print and browsers without scripts show the still picture. Wrong use is a warning, which stops a build
 with ``-W``.
