@@ -100,6 +100,8 @@ class ExplorerDirective(SphinxDirective):
     def _data(self, name: str, kind: Kind) -> Any:
         """Read and check the data, so that a page never meets a wrong file."""
         wanted = self.options.get("data")
+        if "data" in self.options and kind.check is None:
+            raise ValueError(f"a {name} takes no :data:")
         if not wanted:
             if kind.check is not None:
                 raise ValueError(f"this {name} needs the option :data:, a JSON file of {self.config.explorers_path}")
