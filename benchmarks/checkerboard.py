@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/checkerboard.py train cats            # every way, every seed
     OMP_NUM_THREADS=1 python benchmarks/checkerboard.py train fashion-mnist --data-root FOLDER
     OMP_NUM_THREADS=1 python benchmarks/checkerboard.py time                  # time ratios, on a quiet machine
+    python benchmarks/checkerboard.py picture                                 # the chapter's first figure
 
 Training goes on where it was stopped: runs are kept in --runs. Writes benchmarks/results/checkerboard.json after every
 run, and from it what the chapter shows: dcgan_lib/recorded/checkerboard.json and a PNG of samples for each data set.
@@ -36,15 +37,15 @@ RESULTS = ROOT / "benchmarks" / "results" / "checkerboard.json"
 RECORDED = ROOT / "dcgan_lib" / "recorded"
 WAYS = get_args(models.Upsampling)
 IMAGE_SIZE, WIDTH, SEEDS, PERIODS = 32, 32, (0, 1), (2, 4)
-SCORED, SHOWN = 1000, 8
+SCORED, SHOWN, SHOWN_NAME = 1000, 8, "shown.pt"
 """How many images are scored, and how many of them, the first ones of seed 0, are shown."""
 
-STAGES = (50, 100, 200, 500, 1000, 2000)
-"""Steps after which the pattern is measured; before the first step it is, too."""
+STAGES = {"cats": (50, 100, 200, 500, 1000, 2000), "fashion-mnist": (50, 100, 200, 500, 1000)}
+"""Steps after which the pattern is measured, the last being the end; before the first step it is measured, too."""
 
 RECIPE = "r1"
 REPORTING = {"log_every": 50, "sample_every": 10_000, "checkpoint_every": 500, "device": "cpu"}
-CONFIG = replace(RECIPES[RECIPE].training, steps=STAGES[-1], **REPORTING)
+CONFIG = replace(RECIPES[RECIPE].training, **REPORTING)
 
 
 def networks(way: str, seed: int, channels: int) -> tuple[models.Generator, models.Discriminator]:
@@ -66,15 +67,21 @@ def scores(pictures: Tensor) -> dict[str, float]:
     return {str(period): checkerboard.checkerboard_score(pictures, period) for period in PERIODS}
 
 
+def spectrum(pictures: Tensor) -> list[float]:
+    """Power at each horizontal frequency, to three digits: the sum over the vertical ones, the mean over images."""
+    power = checkerboard.power_spectrum(pictures).mean(dim=(0, 1)).sum(dim=0)
+    return [float(f"{value:.3g}") for value in power.tolist()]
+
+
 def train_one(name: str, way: str, seed: int, dataset: data.ImageDataset, folder: Path) -> dict[str, Any]:
     """Train one pair, or continue its training, and return its entry of the results."""
-    pictures = {0: untrained_images(way, seed, dataset.channels)}
-    by_step = {"0": scores(pictures[0])}
+    pictures, last = {}, STAGES[name][-1]
+    by_step = {"0": scores(untrained_images(way, seed, dataset.channels))}
     pattern = folder / "pattern.json"
     if pattern.exists():
         by_step = json.loads(pattern.read_text(encoding="utf-8"))
-    for stage in STAGES:
-        if str(stage) in by_step and stage != STAGES[-1]:
+    for stage in STAGES[name]:
+        if str(stage) in by_step and stage != last:
             continue
         generator, discriminator = networks(way, seed, dataset.channels)
         config = replace(CONFIG, steps=stage, seed=seed)
@@ -86,17 +93,14 @@ def train_one(name: str, way: str, seed: int, dataset: data.ImageDataset, folder
         by_step[str(stage)] = scores(pictures[stage])
         write_json(pattern, by_step)
     evaluation = metrics.evaluate(history.generator, dataset)
-    shown = torch.cat([pictures[0][:SHOWN], pictures[STAGES[-1]][:SHOWN]])
-    images.save_png(shown, folder / "shown.png", columns=SHOWN, padding=0)
-    torch.save(shown, folder / "shown.pt")
-    spectrum = checkerboard.power_spectrum(pictures[STAGES[-1]]).mean(dim=(0, 1))
+    torch.save(pictures[last][:SHOWN].clone(), folder / SHOWN_NAME)
     return {
         "data": name,
         "upsampling": way,
         "seed": seed,
         "scores": by_step,
         "evaluation": evaluation.to_dict(),
-        "spectrum": [[float(f"{value:.3g}") for value in row] for row in spectrum.tolist()],
+        "spectrum": spectrum(pictures[last]),
         "last_record": history.records[-1],
     }
 
@@ -105,7 +109,8 @@ def train_all(stored: dict[str, Any], name: str, data_root: Path | None, runs: P
     """Train every way and seed on one data set, and store the results after each run."""
     dataset = data.load_dataset(name, IMAGE_SIZE, root=data_root)
     real = data.to_model_range(dataset.images[:SCORED])
-    stored["data"][name] = {"images": len(dataset), "channels": dataset.channels, "real": scores(real)}
+    about = {"images": len(dataset), "channels": dataset.channels, "steps": STAGES[name][-1]}
+    stored["data"][name] = about | {"real": scores(real), "spectrum": spectrum(real)}
     for seed in SEEDS:
         for way in WAYS:
             run = train_one(name, way, seed, dataset, runs / f"{name}-{way}-{seed}")
@@ -118,7 +123,7 @@ def train_all(stored: dict[str, Any], name: str, data_root: Path | None, runs: P
             distance = run["evaluation"]["frechet_distance"]
             print(name, way, seed, run["scores"], f"{distance:.3f}", run["last_record"], flush=True)
     folders = [runs / f"{name}-{way}-{SEEDS[0]}" for way in WAYS]
-    shown = [torch.load(folder / "shown.pt", weights_only=True) for folder in folders]
+    shown = [torch.load(folder / SHOWN_NAME, weights_only=True) for folder in folders]
     images.save_png(torch.cat(shown), RECORDED / f"checkerboard-{name}.png", columns=SHOWN, padding=0)
 
 
@@ -154,6 +159,23 @@ def time_ways(rounds: int = 41) -> dict[str, Any]:
     return {"ratios": found, "rounds": rounds, "batch_size": batch, "hardware": processor()}
 
 
+def draw_picture() -> None:
+    """Corners of what untrained generators draw: the first sample of seed 0, and the mean of 64."""
+    from dcgan_lib import plots
+    from dcgan_lib.figures import show_image
+
+    names = ("transposed, kernel 4", "transposed, kernel 5", "resized, kernel 3")
+    figure, axes = plots.subplots(2, 3, width=6.4, height=4.5)
+    for column, (way, name) in enumerate(zip(WAYS, names, strict=True)):
+        green = untrained_images(way, 0, 3)[:64, 1, :12, :12]
+        for row, corner in enumerate((green[0], green.mean(dim=0))):
+            show_image(axes[row, column], (corner / green[0].abs().max()).clamp(-1, 1)[None])
+        axes[0, column].set_title(name)
+    for axis, label in zip(axes[:, 0], ("one image", "mean of 64 images"), strict=True):
+        axis.set_ylabel(label)
+    figure.savefig(ROOT / "book" / "images" / "checkerboard-seen.png", dpi=144)
+
+
 def summary(stored: dict[str, Any]) -> dict[str, Any]:
     """The part of the results that the chapter shows."""
     runs = []
@@ -167,17 +189,22 @@ def summary(stored: dict[str, Any]) -> dict[str, Any]:
         runs.append(kept)
     names = ("data", "recipe", "width", "image_size", "scored", "shown", "hardware", "time")
     short = {name: stored[name] for name in names if name in stored}
-    return short | {"steps": stored["training"]["steps"], "batch_size": stored["training"]["batch_size"], "runs": runs}
+    return short | {"batch_size": stored["training"]["batch_size"], "runs": runs}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "time"])
-    parser.add_argument("data", nargs="*", help="data sets to train on, such as cats")
+    parser.add_argument("what", choices=["train", "time", "picture"])
+    parser.add_argument("data", nargs="*", help=f"data sets to train on: {', '.join(STAGES)}")
     parser.add_argument("--data-root", type=Path, help="where torchvision's data sets are")
     parser.add_argument("--runs", type=Path, default=Path("runs") / "checkerboard", help="folder of the runs")
     options = parser.parse_args(arguments)
+    if unknown := set(options.data) - STAGES.keys():
+        parser.error(f"unknown data sets: {', '.join(sorted(unknown))}")
+    if options.what == "picture":
+        draw_picture()
+        return 0
     stored = {"data": {}, "runs": []}
     if RESULTS.exists():
         stored = json.loads(RESULTS.read_text(encoding="utf-8"))
