@@ -1,7 +1,8 @@
 """GAN losses as pure functions of logits, and gradient penalties.
 
 Every loss has one signature, ``loss(real_logits, fake_logits) -> GANLosses``, and is named for what it is. They use
-logits and ``softplus``, never ``log(sigmoid(x) + eps)``: ``-log sigmoid(x) = softplus(-x)`` is exact for every x.
+logits and ``softplus``, never ``log(sigmoid(x) + eps)``: ``-log sigmoid(x) = softplus(-x)``, whose value and slope keep
+float32's precision for every x.
 """
 
 from __future__ import annotations
