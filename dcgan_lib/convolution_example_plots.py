@@ -6,7 +6,8 @@ kernel has one colour in all four parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -22,13 +23,31 @@ from dcgan_lib.figures import PALETTE, WIDTH, BookFigure, style
 CORNERS = ("#3d8fd1", "#f0a202", "#1fa97c", "#d0659c")
 """Colours of a square kernel's corners, row by row; those between are mixed. The page's explorer has the same."""
 
-_STRONG, _PALE = 0.65, 0.15
-_LEGIBLE = 0.155  # inches: the least cell with a number in it
-_MOST_MATRIX = 700  # entries: the most that are drawn with numbers
+_STRONG, _PALE = 0.65, 0.15  # of the colour of a place, lit or not
+_LARGEST, _LEGIBLE = 0.36, 0.155  # inches: the largest cell, and the least with a number in it
 _ACTIVE = "#0f5bc9"
+_TITLE = 0.22  # inches above each part
+
+# Left, top, width and height of each part in inches, for sequences and for images.
+_PLACES = {
+    1: {
+        "kernel": (0.1, 0.7, 4.3, 0.36),
+        "input": (0.1, 1.35, 4.3, 0.36),
+        "lines": (0.1, 1.71, 4.3, 0.75),
+        "output": (0.1, 2.46, 4.3, 0.36),
+        "matrix": (4.6, 0.7, 2.3, 2.35),
+    },
+    2: {
+        "kernel": (0.1, 0.7, 1.2, 1.2),
+        "input": (1.5, 0.7, 2.3, 2.3),
+        "output": (4.0, 0.7, 2.9, 2.9),
+        "matrix": (0.1, 3.9, 6.8, 2.0),
+    },
+}
+_HEIGHTS = {1: 3.2, 2: 6.0}
 
 Cell = tuple[int, ...]
-Places = dict[Cell, NDArray[np.float64]]
+Array = NDArray[np.float64]
 
 
 def draw_example(
@@ -51,209 +70,263 @@ def draw_example(
     Raises:
         UserError: If there is no such side or cell.
     """
-    setting = example.setting
-    side = side or ("input" if setting.transposed else "output")
-    cell = (min(1, example.size_of(side) - 1),) * example.axes if cell is None else cell
+    side = side or example.coarse
+    cell = example.inner(side) if cell is None else cell
     drawing = _Drawing(example, side, cell, overlaps, partial)
+    height = _HEIGHTS[example.axes]
     with style():
-        if example.axes == 1:
-            figure = BookFigure(figsize=(WIDTH, 3.4))
-            mosaic = [["kernel", "matrix"], ["input", "matrix"], ["lines", "matrix"], ["output", "matrix"]]
-            axes = figure.subplot_mosaic(mosaic, width_ratios=[3, 2], height_ratios=[3, 3, 4, 3])
-            drawing.lines(axes["lines"])
-        else:
-            figure = BookFigure(figsize=(WIDTH, 5.3))
-            mosaic = [["kernel", "input", "output"], ["matrix"] * 3]
-            axes = figure.subplot_mosaic(mosaic, width_ratios=[2, 4, 5], height_ratios=[5, 4])
-        heading = f"{example.pytorch()}\noutput size = {setting.size_formula}"
-        figure.suptitle(heading, fontsize=9, family="DejaVu Sans Mono")
-        for name, axis in axes.items():
+        figure = BookFigure(figsize=(WIDTH, height), layout="none")
+        heading = f"{example.pytorch()}\noutput size = {example.setting.size_formula}"
+        figure.text(0.5, 1 - 0.08 / height, heading, fontsize=9, family="DejaVu Sans Mono", ha="center", va="top")
+        for name, (left, top, wide, high) in _PLACES[example.axes].items():
+            axis = figure.add_axes((left / WIDTH, 1 - (top + high) / height, wide / WIDTH, high / height))
             axis.axis("off")
-            if name != "lines":
-                axis.set_title(drawing.title(name))
-        figure.draw_without_rendering()  # the constrained layout decides here how large the axes are
-        for name in ("kernel", "input", "output"):
-            drawing.grid(axes[name], name)
-        drawing.matrix(axes["matrix"])
+            if name == "lines":
+                drawing.lines(axis)
+                continue
+            if name == "matrix":
+                drawing.matrix(axis, wide, high)
+            else:
+                drawing.grid(axis, name, wide, high)
+            below = name == "output" and example.axes == 1
+            rise = 1 + 0.06 / high if not below else -0.06 / high
+            axis.text(0, rise, drawing.title(name), transform=axis.transAxes, va="top" if below else "bottom")
     return figure
 
 
+@dataclass
 class _Drawing:
-    """One picture: who meets whom, and in which colours."""
+    """One picture: who meets whom, and in which colours. Arrays have two axes; a sequence is one row."""
 
-    def __init__(self, example: ConvolutionExample, side: str, cell: Cell, overlaps: bool, partial: bool) -> None:
-        self.example, self.setting, self.side, self.cell = example, example.setting, side, cell
-        self.products = example.products(side, cell)
-        self.places = _place_colours(self.setting.kernel, example.axes)
-        self.overlaps = overlaps
-        whole = example.overlaps if overlaps else example.output
-        self.most = max(int(whole.max()), 1)
-        self.output = whole.double().numpy()
-        if partial and not overlaps:
-            self.output = example.output_up_to(side, cell).numpy()
+    example: ConvolutionExample
+    side: str
+    cell: Cell
+    overlaps: bool
+    partial: bool
 
-    @property
-    def coarse(self) -> str:
-        """The side whose cells have a window or a stamp on the other."""
-        return "input" if self.setting.transposed else "output"
+    def __post_init__(self) -> None:
+        self.setting = self.example.setting
+        self.products = self.example.products(self.side, self.cell)
+
+    @cached_property
+    def places(self) -> Array:
+        """The colour of each place: as in the chapter's pictures for a sequence, mixed from four corners else."""
+        kernel = self.setting.kernel
+        if self.example.axes == 1:
+            return np.array([[to_rgb(place_colour(place)) for place in range(kernel)]])
+        corners = np.array([to_rgb(corner) for corner in CORNERS]).reshape(2, 2, 3)
+        share = np.arange(kernel) / max(kernel - 1, 1)
+        weights = np.stack([1 - share, share], axis=1)
+        return np.einsum("ri,cj,ijk->rck", weights, weights, corners)
 
     def title(self, name: str) -> str:
-        counts = {"input": self.setting.size, "kernel": self.setting.kernel, "output": self.setting.output_size}
         if name == "matrix":
-            axes = self.example.axes
-            return f"matrix {counts['output'] ** axes} × {counts['input'] ** axes}"
-        what = "overlap" if name == "output" and self.overlaps else name
-        return f"{what} {counts[name]}" + (f" × {counts[name]}" if self.example.axes == 2 else "")
+            rows, columns = (self.example.size_of(side) ** self.example.axes for side in ("output", "input"))
+            return f"matrix, {rows} outputs × {columns} inputs"
+        count = self.setting.kernel if name == "kernel" else self.example.size_of(name)
+        what = "products in each output," if name == "output" and self.overlaps else name
+        return f"{what} {count}" + (f" × {count}" if self.example.axes == 2 else "")
 
-    def grid(self, axis: Axes, name: str) -> None:
-        """Draw kernel, input or output."""
-        count = {"kernel": self.setting.kernel}.get(name) or self.example.size_of(name)
-        rim = self.setting.padding if name not in ("kernel", self.coarse) else 0
-        step, first = 1.0, 0.0
-        if self.example.axes == 1 and name == self.coarse:
-            step, first = float(self.setting.stride), (self.setting.span - 1) / 2 - self.setting.padding
-        size = self._fit(axis, name, count, rim)
-        for position, colour, text, strong in self._cells(name, count, rim):
-            row, column = _pair(position)
-            inside = all(0 <= index < count for index in position)
-            corner = (first + column * step - step / 2, row - 0.5)
-            edge = PALETTE["neutral"] if inside else PALETTE["faint"]
-            box = Rectangle(corner, step, 1, facecolor=colour, edgecolor=edge, linewidth=0.5 if inside else 0.6)
-            box.set_linestyle("-" if inside else ":")
-            axis.add_patch(box)
-            if size * step >= _LEGIBLE and text:
-                font, weight = min(9.0, 72 * size * min(step, 1.6) * 0.42), "bold" if strong else "normal"
-                axis.text(first + column * step, row, text, ha="center", va="center", fontsize=font, fontweight=weight, color=_ink(colour))
-        if name == self.side:
-            row, column = _pair(self.cell)
-            self._frame(axis, first + column * step - step / 2, row - 0.5, step, 1, 2.2)
-        elif name != "kernel" and self.side == self.coarse:
-            row, column = _pair(tuple(stamp(self.setting, index)[0].cell for index in self.cell))
-            self._frame(axis, column - 0.5, row - 0.5, self.setting.span, self.setting.span if self.example.axes == 2 else 1, 1.6)
+    def _rim(self, name: str) -> int:
+        """Cells of padding around a part."""
+        return 0 if name in ("kernel", self.example.coarse) else self.setting.padding
 
-    def _cells(self, name: str, count: int, rim: int) -> Iterable[tuple[Cell, NDArray[np.float64], str, bool]]:
-        """Position, colour, text and whether it is lit, of each cell and of the padding's."""
-        lit = self._lit(name)
-        values = {"kernel": self.example.kernel.numpy(), "input": self.example.input.numpy()}.get(name, self.output)
-        shade, most = ("generator", self.most) if name == "output" and self.overlaps else ("discriminator", self.most if name == "output" else 5)
-        for position in product(range(-rim, count + rim), repeat=self.example.axes):
-            inside = all(0 <= index < count for index in position)
-            value = values[position] if inside else (0 if name == "input" else np.nan)
-            text = "" if np.isnan(value) else str(int(value))
-            place = lit.get(position)
-            if place is not None:
-                yield position, _mix(self.places[place], _STRONG if inside else 0.3), text, True
-            elif name == "kernel":
-                yield position, _mix(self.places[position], _PALE), text, False
-            elif not inside or np.isnan(value):
-                yield position, np.ones(3), text, False
-            else:
-                strength = (0.85 if shade == "generator" else 0.3) * value / most
-                yield position, _mix(np.array(to_rgb(PALETTE[shade])), strength), text, False
+    def _values(self, name: str) -> tuple[Array, float, str]:
+        """Numbers of a part, the one with the strongest colour, and that colour."""
+        example = self.example
+        if name == "input":
+            return example.input.numpy().astype(float), 5, PALETTE["discriminator"]
+        if self.overlaps:
+            return example.overlaps.numpy().astype(float), float(example.overlaps.max()), PALETTE["generator"]
+        done = example.output_up_to(self.side, self.cell) if self.partial else example.output
+        return done.numpy().astype(float), max(float(example.output.max()), 1), PALETTE["discriminator"]
 
     def _lit(self, name: str) -> dict[Cell, Cell]:
-        """The lit cells of a part and the places in the kernel that they meet."""
+        """The lit cells of a part and the places in the kernel that they meet; those of the padding too."""
         if name == "kernel":
             return {found.place: found.place for found in self.products}
         if name == self.side:
             return {}
-        if self.side != self.coarse:
+        if self.side != self.example.coarse:
             return {found.cell: found.place for found in self.products}
         stamps = [stamp(self.setting, index) for index in self.cell]
         return {tuple(tap.cell for tap in taps): tuple(tap.kernel for tap in taps) for taps in product(*stamps)}
 
-    def _fit(self, axis: Axes, name: str, count: int, rim: int) -> float:
-        """Choose the limits of a grid's axes, with square cells of one unit; return their size in inches."""
-        box = axis.get_window_extent()
-        wide, high = (length / axis.figure.dpi for length in (box.width, box.height))
-        if self.example.axes == 1 and name != "kernel":
+    def _painted(self, name: str) -> tuple[Array, NDArray[np.str_], set[Cell]]:
+        """Colours (rows, columns, 3) and texts of a part with its padding, and which of these cells are lit."""
+        rim, lit = self._rim(name), self._lit(name)
+        if name == "kernel":
+            colours, texts = _mix(self.places, _PALE), _two(self.example.kernel.numpy()).astype(str)
+        else:
+            values, most, colour = self._values(name)
+            values = _two(values)
+            reach = 0.85 if name == "output" and self.overlaps else 0.3
+            share = np.nan_to_num(values) / most * reach
+            colours = _mix(np.broadcast_to(to_rgb(colour), (*values.shape, 3)), share[..., None])
+            texts = np.where(np.isnan(values), "", np.nan_to_num(values).astype(int).astype(str))
+        around = [(rim, rim) if self.example.axes == 2 else (0, 0), (rim, rim)]
+        colours = np.pad(colours, [*around, (0, 0)], constant_values=1.0)
+        texts = np.pad(texts, around, constant_values="0" if name == "input" else "")
+        count = self.setting.kernel if name == "kernel" else self.example.size_of(name)
+        shown = set()
+        for cell, place in lit.items():
+            row, column = _pair(cell)
+            at = (row + around[0][0], column + rim)
+            inside = all(0 <= index < count for index in cell)
+            colours[at] = _mix(self.places[_pair(place)], _STRONG if inside else 0.3)
+            shown.add(at)
+        return colours, texts, shown
+
+    def grid(self, axis: Axes, name: str, wide: float, high: float) -> None:
+        """Draw kernel, input or output on axes of this size in inches."""
+        rim, (colours, texts, lit) = self._rim(name), self._painted(name)
+        rows, columns = colours.shape[:2]
+        line = self.example.axes == 1
+        step, first, size = 1.0, 0.0, min(_LARGEST, wide / columns, high / rows)
+        if line and name != "kernel":
             low, top = self._extent()
             size = wide / (top - low)
-            axis.set(xlim=(low, top), ylim=(0.55, -0.55))
-            return size
-        size = min(0.36, wide / (count + 2 * rim + 0.2), high / (count + 2 * rim + 0.2) if self.example.axes == 2 else high)
-        middle = (count - 1) / 2
-        rows = middle if self.example.axes == 2 else 0
-        axis.set(xlim=(middle - wide / size / 2, middle + wide / size / 2), ylim=(rows + high / size / 2, rows - high / size / 2))
-        return size
+            if name == self.example.coarse:
+                step, first = float(self.setting.stride), (self.setting.span - 1) / 2 - self.setting.padding
+            axis.set(xlim=(low, top), ylim=(0.5, -0.5))
+        else:
+            axis.set(
+                xlim=(-rim - 0.5, -rim - 0.5 + wide / size),
+                ylim=((0 if line else -rim) - 0.5 + high / size, (0 if line else -rim) - 0.5),
+            )
+        left, above = first + (-rim - 0.5) * step, (0 if line else -rim) - 0.5
+        axis.imshow(
+            colours,
+            extent=(left, left + columns * step, above + rows, above),
+            aspect="auto",
+            interpolation="nearest",
+            zorder=1,
+        )
+        axis.axis("off")
+        axis.set_autoscale_on(False)
+        self._rulers(axis, left, above, rows, columns, step, rim, size * step)
+        if size * step >= _LEGIBLE:
+            for row, column in product(range(rows), range(columns)):
+                ink, weight = _ink(colours[row, column]), "bold" if (row, column) in lit else "normal"
+                where = (left + (column + 0.5) * step, above + row + 0.5)
+                axis.text(
+                    *where,
+                    texts[row, column],
+                    ha="center",
+                    va="center",
+                    fontsize=min(9.0, 30 * size * min(step, 1.5)),
+                    fontweight=weight,
+                    color=ink,
+                )
+        if name == self.side:
+            row, column = _pair(self.cell)
+            _frame(axis, first + (column - 0.5) * step, row - 0.5, step, 1, 2.2)
+        elif name != "kernel" and self.side == self.example.coarse:
+            row, column = _pair(tuple(stamp(self.setting, index)[0].cell for index in self.cell))
+            _frame(axis, column - 0.5, row - 0.5, self.setting.span, 1 if line else self.setting.span, 1.6)
+
+    def _rulers(
+        self, axis: Axes, left: float, above: float, rows: int, columns: int, step: float, rim: int, size: float
+    ) -> None:
+        """Lines between the cells where they can be seen, and round the whole; the padding's are dotted."""
+        down = 0 if rows == 1 else rim
+        for inner, look in ((0, {"color": PALETTE["faint"], "linestyles": ":"}), (rim, {"color": PALETTE["neutral"]})):
+            xs = left + np.arange(inner, columns - inner + 1) * step
+            ys = above + np.arange(down if inner else 0, rows - (down if inner else 0) + 1)
+            if size < 0.06:
+                xs, ys = xs[[0, -1]], ys[[0, -1]]
+            axis.vlines(xs, ys[0], ys[-1], linewidth=0.6, zorder=2, **look)
+            axis.hlines(ys, xs[0], xs[-1], linewidth=0.6, zorder=2, **look)
 
     def _extent(self) -> tuple[float, float]:
         """Both rows of a sequence share one scale, that of the side with the smaller step."""
-        setting = self.setting
-        fine, coarse = (setting.output_size, setting.size) if setting.transposed else (setting.size, setting.output_size)
+        setting, coarse = self.setting, self.example.size_of(self.example.coarse)
+        fine = self.example.size_of("output" if setting.transposed else "input")
         middle = (setting.span - 1) / 2 - setting.padding
         low = min(-setting.padding - 0.5, middle - setting.stride / 2)
         high = max(fine + setting.padding - 0.5, (coarse - 1) * setting.stride + middle + setting.stride / 2)
-        spare = max(0.0, 10 - (high - low)) / 2  # a few cells do not fill the width
-        return low - spare - 0.1, high + spare + 0.1
+        return low - 0.05, max(high + 0.05, low + 12)  # a few cells do not fill the width
 
     def lines(self, axis: Axes) -> None:
         """Draw a line for every product of a sequence, those of the lit cell strong."""
         setting, middle = self.setting, (self.setting.span - 1) / 2 - self.setting.padding
-        where = {True: lambda index: index * setting.stride + middle, False: lambda index: index}
         for i in range(setting.size):
             for q, place in setting.touched_outputs(i):
                 strong = self.cell[0] == (i if self.side == "input" else q)
-                ends = [where[self.coarse == "input"](i), where[self.coarse == "output"](q)]
-                width, alpha = (1.8, 1.0) if strong else (0.8, 0.25)
-                axis.plot(ends, [1, 0], color=self.places[(place,)], linewidth=width, alpha=alpha)
+                ends = [i * setting.stride + middle, q] if setting.transposed else [i, q * setting.stride + middle]
+                width, alpha = (1.8, 1.0) if strong else (0.8, 0.3)
+                axis.plot(ends, [1, 0], color=self.places[0, place], linewidth=width, alpha=alpha)
         axis.set(xlim=self._extent(), ylim=(0, 1))
 
-    def matrix(self, axis: Axes) -> None:
-        """Draw the matrix as pixels, with numbers where there is room; the lit row or column is framed."""
-        shape = tuple(self.example.size_of(name) ** self.example.axes for name in ("output", "input"))
-        pixels, weights = np.ones((*shape, 3)), np.zeros(shape, dtype=int)
+    def matrix(self, axis: Axes, wide: float, high: float) -> None:
+        """Draw the matrix on axes of this size in inches; the lit row or column is framed."""
+        met = self._met()
+        rows, columns = met.shape
         own = _flat(self.cell, self.example.size_of(self.side))
-        for q in product(range(self.setting.output_size), repeat=self.example.axes):
-            row = _flat(q, self.setting.output_size)
-            for found in self.example.products("output", q):
-                column = _flat(found.cell, self.setting.size)
-                strong = own == (row if self.side == "output" else column)
-                pixels[row, column] = _mix(self.places[found.place], _STRONG if strong else 0.3)
-                weights[row, column] = found.weight
-        box = axis.get_window_extent()
-        wide, high = (length / axis.figure.dpi for length in (box.width, box.height))
-        size_y = min(0.24, high / shape[0])
-        size_x = min(0.24, wide / shape[1], 4 * size_y)
-        size_y = min(size_y, 4 * size_x)
-        axis.imshow(pixels, aspect="auto", interpolation="nearest")
-        if min(size_x, size_y) >= _LEGIBLE * 0.8 and weights.size <= _MOST_MATRIX:
+        strength = np.full(met.shape, 0.3)
+        strength[own if self.side == "output" else slice(None), own if self.side == "input" else slice(None)] = _STRONG
+        pixels = np.where(met[..., None] < 0, 1.0, _mix(self.places.reshape(-1, 3)[met], strength[..., None]))
+        size_x, size_y = min(0.24, wide / columns), min(0.24, high / rows)
+        press = 16 if min(size_x, size_y) < 0.015 else 4
+        size_x, size_y = min(size_x, press * size_y), min(size_y, press * size_x)
+        axis.imshow(
+            _thinned(pixels), extent=(-0.5, columns - 0.5, rows - 0.5, -0.5), aspect="auto", interpolation="nearest"
+        )
+        axis.axis("off")
+        if min(size_x, size_y) >= 0.12:
+            weights = np.where(met < 0, 0, self.example.kernel.numpy().reshape(-1)[met])
             for (row, column), weight in np.ndenumerate(weights):
                 ink = _ink(pixels[row, column]) if weight else PALETTE["faint"]
                 axis.text(column, row, str(weight), ha="center", va="center", fontsize=7, color=ink)
-        middle_x, middle_y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
-        axis.set(xlim=(middle_x - wide / size_x / 2, middle_x + wide / size_x / 2), ylim=(shape[0] - 0.4 if size_y * shape[0] > 0.9 * high else high / size_y - 0.5, -0.6))
-        self._frame(axis, -0.5, -0.5, shape[1], shape[0], 0.6, PALETTE["neutral"])
+        axis.set(xlim=(-0.5, -0.5 + wide / size_x), ylim=(-0.5 + high / size_y, -0.5))
+        _frame(axis, -0.5, -0.5, columns, rows, 0.6, PALETTE["neutral"])
         if self.side == "output":
-            self._frame(axis, -0.5, own - 0.5, shape[1], 1, 1.4)
+            _frame(axis, -0.5, own - 0.5, columns, 1, 1.4)
         else:
-            self._frame(axis, own - 0.5, -0.5, 1, shape[0], 1.4)
+            _frame(axis, own - 0.5, -0.5, 1, rows, 1.4)
 
-    @staticmethod
-    def _frame(axis: Axes, left: float, top: float, width: float, height: float, line: float, colour: str = _ACTIVE) -> None:
-        axis.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=colour, linewidth=line, zorder=4, clip_on=False))
-
-
-def _place_colours(kernel: int, axes: int) -> Places:
-    """The colour of each place: as in the chapter's pictures for a sequence, mixed from four corners for an image."""
-    if axes == 1:
-        return {(place,): np.array(to_rgb(place_colour(place))) for place in range(kernel)}
-    corners = np.array([to_rgb(corner) for corner in CORNERS]).reshape(2, 2, 3)
-    shares = [place / max(kernel - 1, 1) for place in range(kernel)]
-    weights = {place: np.array([1 - share, share]) for place, share in enumerate(shares)}
-    return {
-        (row, column): np.einsum("i,j,ijc->c", weights[row], weights[column], corners)
-        for row, column in product(range(kernel), repeat=2)
-    }
+    def _met(self) -> NDArray[np.int64]:
+        """For each output and input, row by row, the number of the place in the kernel where they meet, or -1."""
+        setting = self.setting
+        line = np.full((setting.output_size, setting.size), -1)
+        for output in range(setting.output_size):
+            for cell, place in setting.touched_inputs(output):
+                line[output, cell] = place
+        if self.example.axes == 1:
+            return line
+        down, across = line[:, None, :, None], line[None, :, None, :]
+        met = np.where((down < 0) | (across < 0), -1, down * setting.kernel + across)
+        return met.reshape(setting.output_size**2, setting.size**2)
 
 
-def _mix(colour: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
+def _thinned(pixels: Array, most: int = 600) -> Array:
+    """Fewer rows and columns than a picture has dots, each the darkest of those it stands for."""
+    for axis in (0, 1):
+        every = -(-pixels.shape[axis] // most)
+        pixels = np.minimum.reduceat(pixels, np.arange(0, pixels.shape[axis], every), axis=axis)
+    return pixels
+
+
+def _frame(
+    axis: Axes, left: float, top: float, width: float, height: float, line: float, colour: str = _ACTIVE
+) -> None:
+    box = Rectangle((left, top), width, height, fill=False, edgecolor=colour, linewidth=line, zorder=4, clip_on=False)
+    axis.add_patch(box)
+
+
+def _mix(colour: Array, strength: float | Array) -> Array:
+    """A colour on white."""
     return 1 - strength * (1 - colour)
 
 
-def _ink(background: NDArray[np.float64]) -> str:
+def _ink(background: Array) -> str:
     """Black or white, whichever stands out more; the weights are those of luminance."""
     return "black" if background**2.2 @ np.array([0.2126, 0.7152, 0.0722]) > 0.18 else "white"
+
+
+def _two(values: NDArray) -> NDArray:
+    """A sequence as one row."""
+    return np.atleast_2d(values)
 
 
 def _pair(position: Cell) -> tuple[int, int]:

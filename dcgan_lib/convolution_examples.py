@@ -1,7 +1,7 @@
 """Convolutions in numbers that can be checked in the head: what both convolution explorers show.
 
 The explorer in a running notebook, :func:`dcgan_lib.widgets.convolution_explorer`, takes its numbers and sentences from
-here; the one on the page, ``book/explorers/convolution-arithmetic.js``, says the same in JavaScript, and a test compares
+here; the one on the page, ``book/explorers/convolution-arithmetic.js``, says the same in JavaScript: a test compares
 them.
 """
 
@@ -129,6 +129,15 @@ class ConvolutionExample:
     def overlaps(self) -> Tensor:
         """How many products each output cell is the sum of, in the shape of the output."""
         return self._apply(torch.ones_like(self.input), torch.ones_like(self.kernel))
+
+    @property
+    def coarse(self) -> str:
+        """The side whose cells have a window or a stamp on the other: ``"input"`` of a transposed convolution."""
+        return "input" if self.setting.transposed else "output"
+
+    def inner(self, side: str) -> tuple[int, ...]:
+        """The cell that is lit first: the second along each axis, which is no corner."""
+        return (min(1, self.size_of(side) - 1),) * self.axes
 
     def output_up_to(self, side: str, cell: tuple[int, ...]) -> Tensor:
         """The output as far as it is done once the cells up to one, row by row, are done.

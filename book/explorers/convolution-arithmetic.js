@@ -157,21 +157,22 @@ explorers.convolution = (() => {
       return this.axes === 1 ? [index] : [Math.floor(index / size), index % size];
     }
 
-    /** The output as far as the inputs up to one have been added. */
-    sumUpTo(last) {
-      const { input, kernel, setting, axes } = this, taps = this.along.input;
-      const out = new Array(this.count("output")).fill(0);
+    /** Call back with output, input and place in the kernel of every product that inputs up to one take part in. */
+    eachProduct(last, callback) {
+      const { outputSize, kernel, size } = this.setting, taps = this.along.input.map((found) => found.flat());
       for (let cell = 0; cell <= last; cell += 1) {
-        const [row, column] = axes === 1 ? [null, cell] : this.position("input", cell);
-        if (axes === 1) {
-          for (const [other, place] of taps[column]) out[other] += input[cell] * kernel[place];
-          continue;
-        }
-        for (const [high, up] of taps[row]) {
-          const start = high * setting.outputSize, from = up * setting.kernel;
-          for (const [wide, across] of taps[column]) out[start + wide] += input[cell] * kernel[from + across];
+        const down = this.axes === 1 ? [0, 0] : taps[Math.floor(cell / size)], across = taps[cell % size];
+        for (let i = 0; i < down.length; i += 2) {
+          const start = down[i] * outputSize, from = down[i + 1] * kernel;
+          for (let j = 0; j < across.length; j += 2) callback(start + across[j], cell, from + across[j + 1]);
         }
       }
+    }
+
+    /** The output as far as the inputs up to one have been added. */
+    sumUpTo(last) {
+      const { input, kernel } = this, out = new Array(this.count("output")).fill(0);
+      this.eachProduct(last, (output, cell, place) => { out[output] += input[cell] * kernel[place]; });
       return out;
     }
 

@@ -6,13 +6,12 @@
  */
 "use strict";
 
-explorers.convolution.makeMatrix = (explorer, model, { STRENGTH, mix, css, ink, font, shades, place }) => {
+explorers.convolution.makeMatrix = (explorer, model, { STRENGTH, backdrop, mix, css, ink, font, shades, place }) => {
   const LARGEST = 26, LEGIBLE = 15, LABELS = 18;
 
   class Matrix {
     constructor() {
-      this.base = null;
-      const view = explorer.canvas("convolution-matrix", (pen, width, height) => this.draw(pen, width, height), () => { this.base = null; });
+      const view = explorer.canvas("convolution-matrix", (pen, width, height) => this.draw(pen, width, height), () => this.renew());
       this.element = view.element;
       this.paint = view.draw;
     }
@@ -37,11 +36,8 @@ explorers.convolution.makeMatrix = (explorer, model, { STRENGTH, mix, css, ink, 
     }
 
     draw(pen, width, height) {
-      pen.clearRect(0, 0, width, height);
-      if (!model.example) return;
       this.at = this.layOut(width, height);
-      this.base ??= explorer.picture(width, height, (under) => this.drawBase(under, width));
-      pen.drawImage(this.base, 0, 0, width, height);
+      backdrop(this, pen, width, height);
       const { at } = this, { side, index } = model, isRow = side === "output";
       pen.textAlign = "center";
       pen.textBaseline = "middle";
@@ -66,6 +62,10 @@ explorers.convolution.makeMatrix = (explorer, model, { STRENGTH, mix, css, ink, 
       pen.fillText(text, left + this.at.unitX / 2, top + this.at.unitY / 2 + 0.5);
     }
 
+    renew() {
+      Object.assign(this, { base: null, isNew: true });
+    }
+
     drawBase(pen, width) {
       const { at } = this, { example } = model;
       this.drawPixels(pen, pen.canvas.width / width);
@@ -77,9 +77,7 @@ explorers.convolution.makeMatrix = (explorer, model, { STRENGTH, mix, css, ink, 
       pen.textBaseline = "middle";
       if (Math.min(at.unitX, at.unitY) >= LEGIBLE && at.rows * at.columns < 1500) {
         const weights = new Map();
-        example.output.forEach((_, row) => {
-          for (const found of example.products("output", row)) weights.set(row * at.columns + found.cell, found.weight);
-        });
+        example.eachProduct(at.columns - 1, (row, column, index) => weights.set(row * at.columns + column, example.kernel[index]));
         for (let entry = 0; entry < at.rows * at.columns; entry += 1) {
           const [left, top] = [at.left + entry % at.columns * at.unitX, at.top + Math.floor(entry / at.columns) * at.unitY];
           this.write(pen, weights.get(entry) ?? 0, left, top, explorer.colour(weights.has(entry) ? "text" : "faint"));
@@ -96,30 +94,31 @@ explorers.convolution.makeMatrix = (explorer, model, { STRENGTH, mix, css, ink, 
       pen.restore();
     }
 
-    /** All entries, pale, as pixels of the screen: thousands of them take a millisecond. */
-    drawPixels(pen, ratio) {
-      const { at } = this, { example } = model, { setting, axes } = example;
+    /** All entries, pale, as pixels: thousands of them take a millisecond. */
+    drawPixels(pen, sharpness) {
+      const { at } = this, { example } = model, tiny = Math.min(at.unitX, at.unitY) < 1.5;
+      const ratio = tiny ? 1 : sharpness, [stepX, stepY] = [at.unitX * ratio, at.unitY * ratio];
       const width = Math.ceil((at.right - at.left) * ratio), height = Math.ceil((at.bottom - at.top) * ratio);
       const picture = new ImageData(width, height), out = new Uint32Array(picture.data.buffer);
-      const [stepX, stepY] = [at.unitX * ratio, at.unitY * ratio];
-      const put = (row, column, colour) => {
+      const colours = example.kernel.map((_, index) => {
+        const [r, g, b] = mix(shades.canvas, place(index), tiny ? 0.6 : 0.42);
+        return (255 << 24 | b << 16 | g << 8 | r) >>> 0;
+      });
+      example.eachProduct(at.columns - 1, (row, column, index) => {
         const left = Math.floor(column * stepX), top = Math.floor(row * stepY);
         const right = Math.max(left + 1, Math.floor((column + 1) * stepX)), bottom = Math.max(top + 1, Math.floor((row + 1) * stepY));
-        for (let y = top; y < bottom; y += 1) out.fill(colour, y * width + left, y * width + right);
-      };
-      const word = (index) => {
-        const [r, g, b] = mix(shades.canvas, place(index), Math.min(at.unitX, at.unitY) < 1.5 ? 0.6 : 0.42);
-        return (255 << 24 | b << 16 | g << 8 | r) >>> 0;
-      };
-      const colours = Array.from({ length: setting.kernel ** axes }, (_, index) => word(index));
-      const { outputSize, kernel, size } = setting, taps = example.along.input;
-      if (axes === 1) taps.forEach((found, input) => { for (const [output, index] of found) put(output, input, colours[index]); });
-      else {
-        taps.forEach((down, row) => taps.forEach((across, column) => {
-          for (const [high, up] of down) for (const [wide, along] of across) put(high * outputSize + wide, row * size + column, colours[up * kernel + along]);
-        }));
-      }
-      pen.putImageData(picture, Math.round(at.left * ratio), Math.round(at.top * ratio));
+        for (let y = top; y < bottom; y += 1) {
+          for (let x = left; x < right; x += 1) out[y * width + x] = colours[index];
+        }
+      });
+      if (tiny) this.spread(pen, picture);
+      else pen.putImageData(picture, Math.round(at.left * ratio), Math.round(at.top * ratio));
+    }
+
+    spread(pen, picture) {
+      const { at } = this, small = new OffscreenCanvas(picture.width, picture.height);
+      small.getContext("2d").putImageData(picture, 0, 0);
+      pen.drawImage(small, at.left, at.top, picture.width, picture.height);
     }
 
     drawBorders(pen) {

@@ -87,14 +87,24 @@ explorers.convolution.makeViews = (explorer, model) => {
 
   const isInside = (at, row, column) => row >= 0 && row < at.rows && column >= 0 && column < at.count;
 
+  /** What stays while the lit cell moves: drawn at once after a change, and copied from a picture from then on. */
+  function backdrop(view, pen, width, height) {
+    pen.clearRect(0, 0, width, height);
+    if (view.isNew) view.drawBase(pen, width);
+    else {
+      view.base ??= explorer.picture(width, height, (under) => view.drawBase(under, width));
+      pen.drawImage(view.base, 0, 0, width, height);
+    }
+    view.isNew = false;
+  }
+
   // --- grids -----------------------------------------------------------------------------------------------------------
 
   /** Input, kernel or output. */
   class Grid {
     constructor(name) {
       this.name = name;
-      this.base = null;
-      const view = explorer.canvas(`convolution-${name}`, (pen, width, height) => this.draw(pen, width, height), () => { this.base = null; });
+      const view = explorer.canvas(`convolution-${name}`, (pen, width, height) => this.draw(pen, width, height), () => this.renew());
       this.element = view.element;
       this.paint = view.draw;
     }
@@ -110,15 +120,16 @@ explorers.convolution.makeViews = (explorer, model) => {
     }
 
     draw(pen, width, height) {
-      pen.clearRect(0, 0, width, height);
-      if (!model.example) return;
       this.at = layOut(this.name, width, height);
-      this.base ??= explorer.picture(width, height, (under) => this.drawBase(under));
-      pen.drawImage(this.base, 0, 0, width, height);
+      backdrop(this, pen, width, height);
       pen.textAlign = "center";
       pen.textBaseline = "middle";
       if (this.name === "kernel") this.drawPlaces(pen);
       else this.drawLit(pen);
+    }
+
+    renew() {
+      Object.assign(this, { base: null, isNew: true });
     }
 
     drawBase(pen) {
@@ -131,6 +142,10 @@ explorers.convolution.makeViews = (explorer, model) => {
       pen.textBaseline = "middle";
       pen.font = font(size);
       pen.lineWidth = 1;
+      if (at.side <= 6 && at.rows > 1) {
+        this.drawPixels(pen, ramp, values, most);
+        return;
+      }
       eachCell(at, (row, column, left, top) => {
         if (!isInside(at, row, column)) return;
         const value = values[row * at.count + column];
@@ -141,20 +156,53 @@ explorers.convolution.makeViews = (explorer, model) => {
         pen.fillStyle = inks[step];
         pen.fillText(value, left + at.side / 2, top + at.high / 2 + 0.5, at.side - 2);
       });
-      if (at.side > 4) this.drawBorders(pen);
+      this.drawBorders(pen);
       if (legible) this.drawLabels(pen);
+    }
+
+    /** Cells too small for numbers and borders. */
+    drawPixels(pen, ramp, values, most) {
+      const { at } = this, small = new OffscreenCanvas(at.count, at.count), picture = new ImageData(at.count, at.count);
+      values.forEach((value, cell) => {
+        picture.data.set(value === null ? shades.canvas : ramp[Math.round(16 * value / most)], 4 * cell);
+        picture.data[4 * cell + 3] = 255;
+      });
+      small.getContext("2d").putImageData(picture, 0, 0);
+      pen.imageSmoothingEnabled = false;
+      pen.drawImage(small, at.x(0), at.y(0), at.side * at.count, at.side * at.count);
+      pen.imageSmoothingEnabled = true;
+      pen.strokeStyle = explorer.colour("line");
+      pen.strokeRect(at.x(0), at.y(0), at.side * at.count, at.side * at.count);
+      this.drawOutline(pen);
+    }
+
+    /** How far the padding reaches, where its cells are too small to be seen. */
+    drawOutline(pen) {
+      const { at } = this, whole = at.side * (at.count + 2 * at.rim);
+      pen.strokeStyle = explorer.colour("rim");
+      if (at.rim) pen.strokeRect(at.x(-at.rim), at.y(at.rows > 1 ? -at.rim : 0), whole, at.rows > 1 ? whole : at.high);
     }
 
     /** Borders of the cells; the padding's are dashed. */
     drawBorders(pen) {
-      const { at, name } = this, rim = [];
+      const { at, name } = this;
       pen.strokeStyle = explorer.colour("line");
       pen.beginPath();
-      eachCell(at, (row, column, left, top) => {
-        if (isInside(at, row, column)) pen.rect(left, top, at.side, at.high);
-        else rim.push([left, top]);
-      });
+      if (at.rows > 1) {
+        for (let i = 0; i <= at.count; i += 1) {
+          pen.moveTo(at.x(i), at.y(0));
+          pen.lineTo(at.x(i), at.y(at.count));
+          pen.moveTo(at.x(0), at.y(i));
+          pen.lineTo(at.x(at.count), at.y(i));
+        }
+      } else for (let i = 0; i < at.count; i += 1) pen.rect(at.x(i), at.y(0), at.side, at.high);
       pen.stroke();
+      if (at.side < LEGIBLE) {
+        this.drawOutline(pen);
+        return;
+      }
+      const rim = [];
+      eachCell(at, (row, column, left, top) => { if (!isInside(at, row, column)) rim.push([left, top]); });
       if (!rim.length) return;
       pen.beginPath();
       for (const [left, top] of rim) pen.rect(left + 1.5, top + 1.5, at.side - 3, at.high - 3);
@@ -162,7 +210,7 @@ explorers.convolution.makeViews = (explorer, model) => {
       pen.strokeStyle = explorer.colour("rim");
       pen.stroke();
       pen.setLineDash([]);
-      if (at.side < LEGIBLE || name === "output") return; // what is cut off an output has no number
+      if (name === "output") return; // what is cut off an output has no number
       pen.fillStyle = explorer.colour("muted");
       for (const [left, top] of rim) pen.fillText("0", left + at.side / 2, top + at.high / 2 + 0.5);
     }
@@ -270,8 +318,8 @@ explorers.convolution.makeViews = (explorer, model) => {
   const grids = Object.fromEntries(["input", "kernel", "output"].map((name) => [name, new Grid(name)]));
   const links = explorer.canvas("convolution-links", drawLinks);
   links.element.setAttribute("aria-hidden", "true");
-  const matrix = explorers.convolution.makeMatrix(explorer, model, { STRENGTH, mix, css, ink, font, shades, place: (index) => places[index] });
-  const all = [...Object.values(grids), { paint: links.draw }, matrix];
+  const matrix = explorers.convolution.makeMatrix(explorer, model, { STRENGTH, backdrop, mix, css, ink, font, shades, place: (index) => places[index] });
+  const all = [...Object.values(grids), { paint: links.draw, renew: () => {} }, matrix];
   explorer.onRedraw(chooseColours);
   explorer.redraws.unshift(explorer.redraws.pop()); // the colours first, then what is drawn with them
 
@@ -280,16 +328,12 @@ explorers.convolution.makeViews = (explorer, model) => {
     /** Draw everything anew, after a change of the setting. */
     refresh() {
       chooseColours();
-      for (const view of all) view.base = null;
+      for (const view of all) view.renew();
       this.paint();
     },
     /** Draw what depends on the active cell. */
     paint() {
       for (const view of all) view.paint();
-    },
-    /** Draw one grid's numbers anew. */
-    renew(name) {
-      grids[name].base = null;
     },
   };
 };

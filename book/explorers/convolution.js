@@ -63,7 +63,7 @@ explorers.define("convolution", (explorer) => {
     if (model.partial) {
       model.sums = side === "input" ? example.sumUpTo(index) : example.output.map((value, cell) => (cell <= index ? value : null));
     }
-    if (model.partial) views.renew("output");
+    if (model.partial) views.output.renew();
   }
 
   /** Light a cell up. */
@@ -150,9 +150,9 @@ explorers.define("convolution", (explorer) => {
     const { setting, axes } = model.example;
     const size = (n) => (axes === 1 ? `${n}` : `${n} × ${n}`);
     numbers.replaceChildren(whole(setting.sizeFormula));
-    titles.input.textContent = size(setting.size) + (!setting.transposed && setting.padding ? ", padding dashed" : "");
+    titles.input.textContent = size(setting.size) + (!setting.transposed && setting.padding ? ", padding around" : "");
     titles.kernel.textContent = size(setting.kernel);
-    titles.output.textContent = size(setting.outputSize) + (setting.transposed && setting.padding ? ", cut-off dashed" : "");
+    titles.output.textContent = size(setting.outputSize) + (setting.transposed && setting.padding ? ", rim cut off" : "");
     for (const [name, n] of [["input", setting.size], ["kernel", setting.kernel], ["output", setting.outputSize]]) {
       const cells = axes === 1 ? `${n} cells` : `${n} by ${n} cells`;
       views[name].element.setAttribute("aria-label", `${name[0].toUpperCase()}${name.slice(1)}, ${cells}. Arrow keys move from cell to cell.`);
@@ -215,14 +215,14 @@ explorers.define("convolution", (explorer) => {
   });
   const overlapBox = toggle("Overlap", model.overlap, (on) => {
     model.overlap = on;
-    views.renew("output");
+    views.output.renew();
     views.paint();
     tell();
   }, "convolution-heat");
   const partialBox = toggle("Only what is done so far", false, (on) => {
     model.partial = on;
     follow();
-    views.renew("output");
+    views.output.renew();
     views.paint();
   });
   const button = (text, onClick) => {

@@ -5,7 +5,18 @@ view, so a page without a kernel shows the picture.
 """
 
 from dcgan_lib.widgets.base import StillWidget
+from dcgan_lib.widgets.convolution import ConvolutionExplorer, convolution_explorer
 from dcgan_lib.widgets.latent import MAX_SEED, LatentExplorer, latent_explorer
 from dcgan_lib.widgets.player import MOST_STEPS, GanPlayer, gan_player
 
-__all__ = ["MAX_SEED", "MOST_STEPS", "GanPlayer", "LatentExplorer", "StillWidget", "gan_player", "latent_explorer"]
+__all__ = [
+    "MAX_SEED",
+    "MOST_STEPS",
+    "ConvolutionExplorer",
+    "GanPlayer",
+    "LatentExplorer",
+    "StillWidget",
+    "convolution_explorer",
+    "gan_player",
+    "latent_explorer",
+]
