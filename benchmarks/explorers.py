@@ -28,6 +28,8 @@ from dcgan_lib.files import write_json
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "scrubber.json"
 PAGE = "training_dynamics.html"
+FILES = ("explorers", "scrubber", "ring-runs")
+"""What the page loads for its explorer, without the endings."""
 SCREENS = {
     "desktop, 1280 x 900": {"viewport": {"width": 1280, "height": 900}, "device_scale_factor": 1},
     "sharp desktop, 1280 x 900 at 2": {"viewport": {"width": 1280, "height": 900}, "device_scale_factor": 2},
@@ -36,7 +38,7 @@ SCREENS = {
 
 # Scroll to the explorer; milliseconds until it can be used, which includes loading and decoding its data.
 START = """() => new Promise(resolve => {
-  const box = document.querySelector(".explorer"), start = performance.now();
+  const box = document.querySelector(".explorer[data-kind=scrubber]"), start = performance.now();
   new MutationObserver(() => box.classList.contains("explorer-live") && resolve(performance.now() - start))
     .observe(box, { attributes: true });
   box.scrollIntoView();
@@ -44,7 +46,7 @@ START = """() => new Promise(resolve => {
 
 # Move the slider over all frames, one for each picture the screen shows; milliseconds of each.
 SCRUB = """async () => {
-  const box = document.querySelector(".explorer"), range = box.querySelector("input[type=range]"), times = [];
+  const box = document.querySelector(".explorer[data-kind=scrubber]"), range = box.querySelector("input[type=range]"), times = [];
   const pens = [...box.querySelectorAll("canvas")].map(canvas => canvas.getContext("2d"));
   for (let frame = 0; frame <= Number(range.max); frame += 1) {
     await new Promise(requestAnimationFrame);
@@ -91,7 +93,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         html = build(Path(folder))
         browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox", "--disable-gpu"])
-        files = sorted((html / "_static" / "explorers").iterdir())
+        files = [file for name in FILES for file in sorted((html / "_static" / "explorers").glob(f"{name}.*"))]
         result = {
             "page": PAGE,
             "bytes": {file.name: file.stat().st_size for file in files},
