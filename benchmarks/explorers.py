@@ -46,7 +46,8 @@ START = """() => new Promise(resolve => {
 
 # Move the slider over all frames, one for each picture the screen shows; milliseconds of each.
 SCRUB = """async () => {
-  const box = document.querySelector(".explorer[data-kind=scrubber]"), range = box.querySelector("input[type=range]"), times = [];
+  const box = document.querySelector(".explorer[data-kind=scrubber]"), times = [];
+  const range = box.querySelector("input[type=range]");
   const pens = [...box.querySelectorAll("canvas")].map(canvas => canvas.getContext("2d"));
   for (let frame = 0; frame <= Number(range.max); frame += 1) {
     await new Promise(requestAnimationFrame);
