@@ -235,8 +235,8 @@ class _Drawing:
             ys = above + np.arange(down if inner else 0, rows - (down if inner else 0) + 1)
             if size < 0.06:
                 xs, ys = xs[[0, -1]], ys[[0, -1]]
-            axis.vlines(xs, ys[0], ys[-1], linewidth=0.6, zorder=2, **look)
-            axis.hlines(ys, xs[0], xs[-1], linewidth=0.6, zorder=2, **look)
+            axis.vlines(xs, ys[0], ys[-1], linewidth=0.6, zorder=2, clip_on=False, **look)
+            axis.hlines(ys, xs[0], xs[-1], linewidth=0.6, zorder=2, clip_on=False, **look)
 
     def _extent(self) -> tuple[float, float]:
         """Both rows of a sequence share one scale, that of the side with the smaller step."""
