@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dcgan_lib.arguments import as_points, require_counts, require_finite, require_shape
 from dcgan_lib.errors import UserError
 
 NODES = 32
@@ -51,10 +53,12 @@ class Density(ABC):
     def quantile(self, u: Tensor | Sequence[float] | float) -> Tensor:
         """Return the points with mass `u` to their left, for `u` in [0, 1] of any shape: the inverse of `cdf`.
 
+        For `u` of 0 and 1 that is the first and the last of the edges, for a normal ten standard deviations out.
+
         Raises:
             UserError: If a `u` lies outside of [0, 1].
         """
-        u = _points(u, "u")
+        u = as_points(u, "u")
         if bool(((u < 0) | (u > 1)).any()):
             raise UserError(f"u must lie between 0 and 1, got values from {float(u.min())} to {float(u.max())}")
         low, high = torch.full_like(u, self.edges[0]), torch.full_like(u, self.edges[-1])
@@ -68,11 +72,14 @@ class Density(ABC):
             seed: A seed, or a generator that goes on from where it stands.
 
         Raises:
-            UserError: If `n` is less than 1.
+            UserError: If `n` is not a whole number of at least 1, or `seed` neither a whole number nor a generator.
         """
-        if n < 1:
-            raise UserError(f"n={n} must be at least 1 point")
-        return self._draw(n, seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed))
+        require_counts(n=n)
+        if isinstance(seed, torch.Generator):
+            return self._draw(n, seed)
+        if not isinstance(seed, int):
+            raise UserError(f"seed={seed!r} must be a whole number or a torch.Generator")
+        return self._draw(n, torch.Generator().manual_seed(seed))
 
     def _draw(self, n: int, random: torch.Generator) -> Tensor:
         return self.quantile(torch.rand(n, generator=random, dtype=torch.float64))
@@ -91,7 +98,7 @@ class Normal(Density):
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_finite(mean=self.mean, std=self.std)
+        require_finite(mean=self.mean, std=self.std)
         if not self.std > 0:
             raise UserError(f"std={self.std} must be above 0")
 
@@ -102,12 +109,12 @@ class Normal(Density):
 
     def log_pdf(self, x: Tensor | Sequence[float] | float) -> Tensor:
         """Return the logarithm of the density, float64."""
-        z = (_points(x) - self.mean) / self.std
+        z = (as_points(x) - self.mean) / self.std
         return -0.5 * z.square() - math.log(self.std * math.sqrt(2 * math.pi))
 
     def cdf(self, x: Tensor | Sequence[float] | float) -> Tensor:
         """Return the mass to the left of `x`, float64."""
-        return torch.special.ndtr((_points(x) - self.mean) / self.std)
+        return torch.special.ndtr((as_points(x) - self.mean) / self.std)
 
     def _draw(self, n: int, random: torch.Generator) -> Tensor:
         return self.mean + self.std * torch.randn(n, generator=random, dtype=torch.float64)
@@ -126,7 +133,7 @@ class Uniform(Density):
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_finite(low=self.low, high=self.high)
+        require_finite(low=self.low, high=self.high)
         if not self.low < self.high:
             raise UserError(f"low={self.low} must be below high={self.high}")
 
@@ -137,13 +144,13 @@ class Uniform(Density):
 
     def log_pdf(self, x: Tensor | Sequence[float] | float) -> Tensor:
         """Return the logarithm of the density, float64; minus infinity outside of the interval."""
-        x = _points(x)
+        x = as_points(x)
         inside = (x >= self.low) & (x <= self.high)
         return torch.full_like(x, -math.inf).masked_fill(inside, -math.log(self.high - self.low))
 
     def cdf(self, x: Tensor | Sequence[float] | float) -> Tensor:
         """Return the mass to the left of `x`, float64."""
-        return ((_points(x) - self.low) / (self.high - self.low)).clamp(0, 1)
+        return ((as_points(x) - self.low) / (self.high - self.low)).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -159,8 +166,11 @@ class Mixture(Density):
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.components:
-            raise UserError(f"components={self.components} must hold at least one density")
+        if not isinstance(self.components, Sequence) or not self.components:
+            raise UserError(f"components={self.components!r} must hold at least one density, in a tuple")
+        require_densities(**{f"components[{index}]": part for index, part in enumerate(self.components)})
+        if not isinstance(self.weights, Sequence) or not all(isinstance(weight, Real) for weight in self.weights):
+            raise UserError(f"weights={self.weights!r} must be numbers, in a tuple")
         if not self.weights:
             object.__setattr__(self, "weights", (1 / len(self.components),) * len(self.components))
         if len(self.weights) != len(self.components):
@@ -175,13 +185,13 @@ class Mixture(Density):
 
     def log_pdf(self, x: Tensor | Sequence[float] | float) -> Tensor:
         """Return the logarithm of the density, float64."""
-        x = _points(x)
+        x = as_points(x)
         parts = zip(self.weights, self.components, strict=True)
         return torch.stack([math.log(weight) + part.log_pdf(x) for weight, part in parts]).logsumexp(0)
 
     def cdf(self, x: Tensor | Sequence[float] | float) -> Tensor:
         """Return the mass to the left of `x`, float64."""
-        x = _points(x)
+        x = as_points(x)
         parts = zip(self.weights, self.components, strict=True)
         return torch.stack([weight * part.cdf(x) for weight, part in parts]).sum(0)
 
@@ -206,11 +216,13 @@ class Custom(Density):
     ends: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        _require_finite(**{f"ends[{index}]": end for index, end in enumerate(self.ends)})
+        if not isinstance(self.ends, Sequence):
+            raise UserError(f"ends={self.ends} must be two or more increasing points")
+        require_finite(**{f"ends[{index}]": end for index, end in enumerate(self.ends)})
         if len(self.ends) < 2 or any(a >= b for a, b in pairwise(self.ends)):
             raise UserError(f"ends={self.ends} must be two or more increasing points")
         points, weights = self._panels
-        values = self.function(points)
+        values = _evaluate(self.function, points)
         if bool((values < 0).any()) or not bool(values.isfinite().all()):
             worst = values[(values < 0) | ~values.isfinite()][0]
             raise UserError(f"function gives {float(worst):g} between {self.ends[0]} and {self.ends[-1]}: no density")
@@ -229,23 +241,26 @@ class Custom(Density):
     def _panels(self) -> Grid:
         return _gauss_legendre(self.edges, NODES)
 
+    def _values(self, x: Tensor) -> Tensor:
+        return self.function(x).to(torch.float64)
+
     def log_pdf(self, x: Tensor | Sequence[float] | float) -> Tensor:
         """Return the logarithm of the density, float64; minus infinity outside of the ends."""
-        x = _points(x)
+        x = as_points(x)
         inside = (x >= self.ends[0]) & (x <= self.ends[-1])
-        return torch.where(inside, self.function(x.clamp(self.ends[0], self.ends[-1])).log(), -math.inf)
+        return torch.where(inside, self._values(x.clamp(self.ends[0], self.ends[-1])).log(), -math.inf)
 
     def cdf(self, x: Tensor | Sequence[float] | float) -> Tensor:
         """Return the mass to the left of `x`, float64: whole panels, and the part of the one that holds `x`."""
-        x = _points(x).clamp(self.ends[0], self.ends[-1])
+        x = as_points(x).clamp(self.ends[0], self.ends[-1])
         edges = torch.tensor(self.edges, dtype=torch.float64)
         points, weights = self._panels
-        masses = (weights * self.function(points)).reshape(-1, NODES).sum(1)
+        masses = (weights * self._values(points)).reshape(-1, NODES).sum(1)
         before = torch.cat([torch.zeros(1, dtype=torch.float64), masses.cumsum(0)])
         panel = (torch.searchsorted(edges, x.contiguous(), right=True) - 1).clamp(0, len(masses) - 1)
         nodes, shares = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(NODES))
         half = ((x - edges[panel]) / 2)[..., None]
-        return before[panel] + (half * shares * self.function(edges[panel][..., None] + half * (1 + nodes))).sum(-1)
+        return before[panel] + (half * shares * self._values(edges[panel][..., None] + half * (1 + nodes))).sum(-1)
 
 
 class Grid(NamedTuple):
@@ -269,11 +284,23 @@ def grid(*densities: Density, nodes: int = NODES, splits: Sequence[float] = ()) 
         splits: Further edges.
 
     Raises:
-        UserError: If there are no densities, or no nodes.
+        UserError: If there are no densities or no nodes, a split is not a finite number, or the mass of a density on
+            the grid is not 1: it is no density, or narrower than float64 can tell from the rest.
     """
     if not densities:
         raise UserError(f"densities={densities}: a grid needs at least one density")
-    return _gauss_legendre(_merged(densities, splits), nodes)
+    require_densities(**{f"densities[{index}]": density for index, density in enumerate(densities)})
+    if not isinstance(splits, Sequence):
+        raise UserError(f"splits={splits!r} must be numbers, in a list or tuple")
+    require_finite(**{f"splits[{index}]": split for index, split in enumerate(splits)})
+    laid = _gauss_legendre(_merged(densities, splits), nodes)
+    for density in densities:
+        mass = float(laid.weights @ density.pdf(laid.points).detach())
+        if not abs(mass - 1) < 1e-4:
+            raise UserError(
+                f"{density} has mass {mass:.4g}, not 1: no density, or too narrow for float64 where it lies"
+            )
+    return laid
 
 
 def integrate(
@@ -288,10 +315,13 @@ def integrate(
         splits: Points where the function has a kink or a jump of its own.
 
     Raises:
-        UserError: If the function gives NaN or a wrong shape, or the grid is empty.
+        UserError: If the function gives NaN or a wrong shape, is infinite with both signs, or `grid` refuses.
     """
     points, weights = grid(*densities, nodes=nodes, splits=splits)
-    return float(weights @ _evaluate(function, points))
+    total = float(weights @ _evaluate(function, points))
+    if math.isnan(total):
+        raise UserError("function is inf at some points and -inf at others: it has no integral")
+    return total
 
 
 def integrate_absolute(function: Callable[[Tensor], Tensor], *densities: Density, nodes: int = NODES) -> float:
@@ -324,8 +354,7 @@ def bisect(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> T
 
 
 def _gauss_legendre(edges: Sequence[float], nodes: int) -> Grid:
-    if nodes < 1:
-        raise UserError(f"nodes={nodes} must be at least 1 point in a panel")
+    require_counts(nodes=nodes)
     places, shares = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(nodes))
     ends = torch.tensor(edges, dtype=torch.float64)
     half = (ends[1:] - ends[:-1])[:, None] / 2
@@ -333,6 +362,8 @@ def _gauss_legendre(edges: Sequence[float], nodes: int) -> Grid:
 
 
 def _evaluate(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
+    if not callable(function):
+        raise UserError(f"function={function!r} must be a function of points")
     with torch.no_grad():
         values = function(points)
     require_shape("function", values, points)
@@ -348,20 +379,8 @@ def _merged(densities: Sequence[Density], splits: Sequence[float] = ()) -> tuple
     return (edges[0], *(b for a, b in pairwise(edges) if b - a > least))
 
 
-def _points(x: Any, name: str = "x") -> Tensor:
-    points = torch.as_tensor(x, dtype=torch.float64)
-    if bool(points.isnan().any()):
-        raise UserError(f"{name} must be numbers, got NaN at {int(points.isnan().sum())} of {points.numel()} points")
-    return points
-
-
-def require_shape(name: str, values: Tensor, points: Tensor) -> None:
-    """Raise `UserError` unless a function gave one value for each point."""
-    if values.shape != points.shape:
-        raise UserError(f"{name} gives shape {tuple(values.shape)} for points of shape {tuple(points.shape)}")
-
-
-def _require_finite(**numbers: float) -> None:
-    for name, number in numbers.items():
-        if not math.isfinite(number):
-            raise UserError(f"{name}={number} must be a finite number")
+def require_densities(**densities: Any) -> None:
+    """Raise `UserError` unless each argument is a density."""
+    for name, density in densities.items():
+        if not isinstance(density, Density):
+            raise UserError(f"{name}={density!r} must be a density, such as Normal(0, 1)")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dcgan_lib.arguments import as_points, require_counts, require_finite, require_shape
 from dcgan_lib.densities import (
     NODES,
     Custom,
@@ -24,7 +25,7 @@ from dcgan_lib.densities import (
     grid,
     integrate,
     integrate_absolute,
-    require_shape,
+    require_densities,
     sign_changes,
 )
 from dcgan_lib.errors import UserError
@@ -64,7 +65,11 @@ def optimal_logit(p: Density, q: Density) -> Function:
     Returns:
         A function of points; plus or minus infinity where only one density has mass, NaN where none has: any value is
         as good as any other there.
+
+    Raises:
+        UserError: If `p` or `q` is not a density.
     """
+    require_densities(p=p, q=q)
     return lambda x: p.log_pdf(x) - q.log_pdf(x)
 
 
@@ -97,7 +102,7 @@ def value(
     the cross-entropy that D minimises.
 
     Args:
-        logit: D's logit as a function of points, float64 (M,); where a density has no mass it may be anything.
+        logit: D's logit as a function of points, float64 (M,); where no density has mass it may be anything.
         p: Density of the real data.
         q: Density of the generated data.
         real_label: D's target for real data.
@@ -111,6 +116,9 @@ def value(
         UserError: If the labels are not in order, or the logits have a wrong shape.
     """
     _check_labels(real_label, fake_label)
+    if not callable(logit):
+        raise UserError(f"logit={logit!r} must be a function of points")
+    require_densities(p=p, q=q)
 
     def integrand(x: Tensor) -> Tensor:
         density_p, density_q, a = p.pdf(x), q.pdf(x), logit(x)
@@ -124,22 +132,26 @@ def value(
 
 def kl(p: Density, q: Density, nodes: int = NODES) -> float:
     """The Kullback-Leibler divergence ``E_p log(p / q)`` in nats; infinite if p has mass where q has none."""
+    require_densities(p=p, q=q)
     return integrate(lambda x: _times(p.pdf(x), p.log_pdf(x) - q.log_pdf(x)), p, q, nodes=nodes)
 
 
 def js(p: Density, q: Density, nodes: int = NODES) -> float:
     """The Jensen-Shannon divergence in nats, from 0 to log 2: half of ``KL(p, m) + KL(q, m)``, m the mean of both."""
+    require_densities(p=p, q=q)
     middle = Mixture((p, q))
     return 0.5 * (kl(p, middle, nodes) + kl(q, middle, nodes))
 
 
 def total_variation(p: Density, q: Density, nodes: int = NODES) -> float:
     """The total variation distance, from 0 to 1: half of the integral of ``|p - q|``."""
+    require_densities(p=p, q=q)
     return 0.5 * integrate_absolute(lambda x: p.pdf(x) - q.pdf(x), p, q, nodes=nodes)
 
 
 def wasserstein(p: Density, q: Density, nodes: int = NODES) -> float:
     """The Wasserstein-1 distance, in the units of x: on a line, the integral of ``|F_p - F_q|`` of the cdfs."""
+    require_densities(p=p, q=q)
     return integrate_absolute(lambda x: p.cdf(x) - q.cdf(x), p, q, nodes=nodes)
 
 
@@ -150,7 +162,11 @@ def optimal_critic(p: Density, q: Density) -> Function:
 
     Returns:
         A function from points to values, 0 at the left end of the densities' grid and constant beyond its ends.
+
+    Raises:
+        UserError: If `p` or `q` is not a density.
     """
+    require_densities(p=p, q=q)
 
     def difference(x: Tensor) -> Tensor:
         return q.cdf(x) - p.cdf(x)
@@ -164,7 +180,7 @@ def optimal_critic(p: Density, q: Density) -> Function:
     lengths = knots[1:] - knots[:-1]
 
     def critic(x: Tensor) -> Tensor:
-        x = torch.as_tensor(x, dtype=torch.float64)[..., None]
+        x = as_points(x)[..., None]
         return (slopes * torch.minimum((x - knots[:-1]).clamp(min=0), lengths)).sum(-1)
 
     return critic
@@ -182,7 +198,14 @@ def generator_slopes(logit: Tensor) -> GeneratorSlopes:
 
     Args:
         logit: D's logits, of any shape.
+
+    Returns:
+        Both derivatives, float64, in the shape of the logits.
+
+    Raises:
+        UserError: If a logit is NaN.
     """
+    logit = as_points(logit, "logit")
     return GeneratorSlopes(-torch.sigmoid(logit), -torch.sigmoid(-logit))
 
 
@@ -194,7 +217,7 @@ def normal_generator_gradients(
     D is the best one for this generator and the labels, and held fixed, as in a step of training.
 
     Args:
-        p: Density of the real data.
+        p: Density of the real data: positive and smooth on the whole line, so that D is.
         mean: The generator's first parameter.
         std: Its second one, above 0.
         real_label: D's target a for real data.
@@ -204,18 +227,22 @@ def normal_generator_gradients(
         For each loss its derivatives by mean and std, float64 (2,).
 
     Raises:
-        UserError: If the labels are not in order, or `std` is not above 0.
+        UserError: If the labels are not in order, `std` is not above 0, or `p` is zero where G puts a point.
     """
     _check_labels(real_label, fake_label)
     logit = optimal_logit(p, Normal(mean, std))
     z, weights = grid(Normal(0, 1))
     weights = weights * Normal(0, 1).pdf(z)  # weights @ f(z) is now the mean of f(z)
     parameters = torch.tensor([mean, std], dtype=torch.float64, requires_grad=True)
-    a = logit(parameters[0] + parameters[1] * z)
+    x = parameters[0] + parameters[1] * z
+    a = logit(x)
+    if not bool(a.isfinite().all()):
+        empty = float(x.detach()[~a.isfinite()][0])
+        raise UserError(f"p={p} is zero at x={empty:g}, where a generator with mean={mean}, std={std} puts points")
+    # D is (a p + b q) / (p + q), and the logit is log p - log q.
     a_log, b_log, not_a, not_b = torch.tensor(
         [real_label, fake_label, 1 - real_label, 1 - fake_label], dtype=torch.float64
     ).log()
-    # D is (a p + b q) / (p + q), and the logit is log p - log q.
     log_d = torch.logaddexp(a + a_log, b_log) + F.logsigmoid(-a)
     log_not_d = torch.logaddexp(a + not_a, not_b) + F.logsigmoid(-a)
     gradients = [torch.autograd.grad(weights @ loss, parameters, retain_graph=True)[0] for loss in (log_not_d, -log_d)]
@@ -229,17 +256,26 @@ class LineDiscriminator(nn.Module):
         centre: Where the points are, roughly.
         scale: How far they spread, above 0; the network sees ``(x - centre) / scale``.
         hidden: Units in a hidden layer.
+
+    Raises:
+        UserError: If `centre` is not finite, `scale` not above 0, or `hidden` less than 1.
     """
 
     def __init__(self, centre: float = 0.0, scale: float = 1.0, hidden: int = 32) -> None:
         super().__init__()
+        require_finite(centre=centre, scale=scale)
+        require_counts(hidden=hidden)
+        if not scale > 0:
+            raise UserError(f"scale={scale} must be above 0")
         self.centre, self.scale = centre, scale
         sizes = ((1, hidden), (hidden, hidden), (hidden, 1))
         first, second, last = (nn.Linear(*size, dtype=torch.float32) for size in sizes)
         self.layers = nn.Sequential(first, nn.SiLU(), second, nn.SiLU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of points, both (N,)."""
+        """Return the logits of points, both (N,), in the dtype of the weights."""
+        if not isinstance(x, Tensor) or x.ndim != 1:
+            raise UserError(f"x of shape {tuple(torch.as_tensor(x).shape)} must be a tensor of points, (N,)")
         return self.layers(((x - self.centre) / self.scale)[:, None])[:, 0]
 
 
@@ -267,18 +303,19 @@ def fit_discriminator(
         The discriminator in float64, without gradients.
 
     Raises:
-        UserError: If the labels are not in order, or steps or batch are less than 1.
+        UserError: If the labels are not in order, steps or batch are less than 1, or p or q is not a density.
     """
     _check_labels(real_label, fake_label)
-    for name, number in (("steps", steps), ("batch", batch)):
-        if number < 1:
-            raise UserError(f"{name}={number} must be at least 1")
+    require_counts(steps=steps, batch=batch)
+    require_densities(p=p, q=q)
+    if not isinstance(seed, int):
+        raise UserError(f"seed={seed!r} must be a whole number")
     random = torch.Generator().manual_seed(seed)
     first = torch.cat([p.sample(batch, random), q.sample(batch, random)])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = LineDiscriminator(float(first.mean()), max(float(first.std()), 1e-12))
-    labels = torch.tensor([real_label, fake_label], dtype=torch.float32).repeat_interleave(batch)
+    labels = torch.tensor([real_label, fake_label]).float().repeat_interleave(batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
@@ -297,5 +334,6 @@ def _times(density: Tensor, other: Tensor) -> Tensor:
 
 
 def _check_labels(real_label: float, fake_label: float) -> None:
+    require_finite(real_label=real_label, fake_label=fake_label)
     if not 0 <= fake_label < real_label <= 1:
         raise UserError(f"labels must satisfy 0 <= fake < real <= 1: real_label={real_label}, fake_label={fake_label}")

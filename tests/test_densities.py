@@ -135,6 +135,21 @@ def test_log_pdf_can_be_differentiated():
     torch.testing.assert_close(got, -(x.detach() - 0.5) / 4)
 
 
+class Doubled(Normal):
+    """Not a density: twice one."""
+
+    def log_pdf(self, x):
+        return super().log_pdf(x) + math.log(2)
+
+
+def test_a_density_may_be_given_in_single_precision():
+    single = Custom(lambda x: (1 - x.abs()).float(), (-1.0, 0.0, 1.0))
+    for name in ("pdf", "log_pdf", "cdf"):
+        got, expected = getattr(single, name)(POINTS), getattr(TRIANGLE, name)(POINTS)
+        assert got.dtype == torch.float64
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_mixture_weights_default_to_equal_ones():
     assert Mixture((Normal(), Normal(1.0))).weights == (0.5, 0.5)
 
@@ -154,6 +169,34 @@ def test_mixture_weights_default_to_equal_ones():
         (lambda: Mixture((Normal(), Normal()), (0.5, 0.6)), r"weights=\(0.5, 0.6\) .* sum to 1, not 1.1"),
         (lambda: Mixture((Normal(), Normal()), (1.5, -0.5)), r"weights=\(1.5, -0.5\) must be above 0"),
         (lambda: Mixture((Normal(), Normal()), (math.nan, 0.5)), r"weights=\(nan, 0.5\) must be above 0"),
+        (lambda: Mixture((Normal(), Normal()), ("a", 0.5)), r"weights=\('a', 0.5\) must be numbers"),
+        (lambda: Mixture((Normal(), Normal()), 0.5), r"weights=0.5 must be numbers, in a tuple"),
+        (lambda: Mixture(Normal()), r"components=Normal\(mean=0.0, std=1.0\) must hold at least one density"),
+        (lambda: Mixture((Normal(), 3)), r"components\[1\]=3 must be a density"),
+        (lambda: Normal("wide"), r"mean='wide' must be a finite number"),
+        (lambda: Custom(3, (0.0, 1.0)), r"function=3 must be a function of points"),
+        (
+            lambda: Custom(lambda x: 1.0, (0.0, 1.0)),
+            r"function gives float, not a tensor, for points of shape \(256,\)",
+        ),
+        (lambda: Custom(lambda x: x[:1], (0.0, 1.0)), r"function gives shape \(1,\) for points of shape \(256,\)"),
+        (lambda: Custom(lambda x: x / 0 * 0, (0.0, 1.0)), r"function is not a number at x="),
+        (lambda: Custom(lambda x: x, 1.0), r"ends=1.0 must be two or more increasing points"),
+        (lambda: Normal().pdf("far"), r"x='far' must be numbers"),
+        (lambda: Normal().sample(2.5), r"n=2.5 must be at least 1, a whole number"),
+        (lambda: Normal().sample(3, seed=0.5), r"seed=0.5 must be a whole number or a torch.Generator"),
+        (lambda: densities.grid(Normal(), 3), r"densities\[1\]=3 must be a density"),
+        (lambda: densities.grid(Normal(), nodes=2.5), r"nodes=2.5 must be at least 1"),
+        (lambda: densities.grid(Normal(), splits=[0.0, math.nan]), r"splits\[1\]=nan must be a finite number"),
+        (lambda: densities.grid(Normal(), splits=3), r"splits=3 must be numbers, in a list or tuple"),
+        (lambda: densities.grid(Normal(1e20, 1)), r"Normal\(mean=1e\+20, std=1\) has mass 0, not 1"),
+        (lambda: densities.grid(Normal(0, 1e-9), Normal(1e6, 1)), r"Normal\(mean=0, std=1e-09\) has mass 0, not 1"),
+        (lambda: densities.grid(Doubled()), r"has mass 2, not 1: no density"),
+        (lambda: densities.integrate(3, Normal()), r"function=3 must be a function of points"),
+        (lambda: densities.integrate(lambda x: None, Normal()), r"function gives NoneType, not a tensor"),
+        (lambda: densities.integrate(lambda x: x * math.inf, Normal()), r"inf at some points and -inf at others"),
+        (lambda: densities.integrate_absolute(lambda x: x * math.nan, Normal()), r"function is not a number at x="),
+        (lambda: densities.sign_changes(torch.sin), r"densities=\(\): a grid needs at least one"),
         (lambda: Custom(lambda x: 0 * x + 0.3, (0.0, 2.0)), r"function integrates to 0.6 between 0.0 and 2.0"),
         (lambda: Custom(lambda x: 3 * x.square() - 0.5, (0.0, 1.0)), r"function gives -0.\d+ between 0.0 and 1.0"),
         (lambda: Custom(lambda x: x / 0, (0.0, 1.0)), r"function gives inf between 0.0 and 1.0"),
