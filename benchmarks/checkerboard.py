@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/checkerboard.py train cats            # every way, every seed
     OMP_NUM_THREADS=1 python benchmarks/checkerboard.py train fashion-mnist --data-root FOLDER
-    OMP_NUM_THREADS=1 python benchmarks/checkerboard.py time                  # time ratios, on a quiet machine
+    OMP_NUM_THREADS=1 python benchmarks/checkerboard.py time                  # time ratios, on one core
     python benchmarks/checkerboard.py picture                                 # the chapter's first figure
 
 Training goes on where it was stopped: runs are kept in --runs. Writes benchmarks/results/checkerboard.json after every
@@ -128,18 +128,18 @@ def train_all(stored: dict[str, Any], name: str, data_root: Path | None, runs: P
 
 
 def median_seconds(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median time of each action, in seconds; they take turns, so that a busy moment meets all of them."""
+    """Median processor time of each action, in seconds; they take turns, so that a busy moment meets all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(rounds + 1):
         for name, action in actions.items():
-            start = time.perf_counter()
+            start = time.process_time()
             action()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}  # the first warms up
 
 
 def time_ways(rounds: int = 41) -> dict[str, Any]:
-    """Time of sampling and of training, as multiples of the first way's."""
+    """Processor time of sampling and of training, as multiples of the first way's."""
     batch = CONFIG.batch_size
     z = latent.sample_latent(batch, 100, seed=0)
     sampling, step = {}, {}

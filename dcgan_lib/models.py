@@ -35,11 +35,16 @@ authors' code; or pixels repeated 2x2 and an ordinary convolution with kernel 3 
 
 
 class ResizeConv2d(nn.Conv2d):
-    """Repeats every pixel 2x2, then convolves as ``nn.Conv2d`` does: doubles a map, all its pixels in the same way."""
+    """Repeats every pixel 2x2, then convolves like ``nn.Conv2d``.
+
+    So it doubles a map, treating all pixels alike: with kernel 3 and padding 1,
+    (N, in_channels, H, W) becomes (N, out_channels, 2 H, 2 W).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Double maps: (N, in_channels, H, W) to (N, out_channels, 2 H, 2 W) with kernel 3 and padding 1."""
-        return super().forward(functional.interpolate(x, scale_factor=2, mode="nearest"))
+        """Double the maps, float (N, in_channels, H, W)."""
+        larger = functional.interpolate(x, scale_factor=2, mode="nearest")
+        return super().forward(larger)
 
 
 # A transposed convolution makes (i - 1) stride - 2 padding + kernel + output_padding pixels of i: here 2 i.

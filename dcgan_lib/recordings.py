@@ -1,4 +1,4 @@
-"""Training runs recorded once by ``benchmarks/training_runs.py``, so that a chapter can show what takes minutes."""
+"""Training runs recorded once by programs in ``benchmarks/``, so that a chapter can show what takes minutes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class Recording:
             ``d_real``, ``d_fake``.
         samples: Step -> images of the first latent vectors of seed 0 at that step, uint8 (N, 3, S, S).
         hardware: Where it ran.
+
+    Source: ``benchmarks/training_runs.py``.
     """
 
     title: str
@@ -52,9 +54,94 @@ def load_recording(name: str) -> Recording:
     if name not in stored["runs"]:
         raise UserError(f"there is no recorded run {name!r}; choose from {', '.join(stored['runs'])}")
     run, size = stored["runs"][name], stored["data"]["image_size"]
-    with Image.open(FOLDER / f"training-{name}.png") as picture:
-        grid = torch.from_numpy(np.array(picture))
-    # The file is a grid without gaps: a row for each stage, a column for each latent vector.
-    rows = grid.unflatten(0, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3)
-    samples = dict(zip(stored["stages"], rows, strict=True))
+    # A row for each stage, a column for each latent vector.
+    samples = dict(zip(stored["stages"], _cut(FOLDER / f"training-{name}.png", size), strict=True))
     return Recording(run["title"], run["training"], run["records"], samples, stored["hardware"])
+
+
+@dataclass(frozen=True)
+class UpsamplingRun:
+    """One generator that was trained with one way to double its maps.
+
+    Attributes:
+        data: Name of the real images.
+        upsampling: As in ``models.build_generator``.
+        seed: Seed of the run.
+        scores: Step -> period -> checkerboard score of generated images.
+        frechet_distance: At the end, as from ``metrics.evaluate``.
+        frechet_floor: Real images against other real images.
+        spectrum: Power of the images at the end at each horizontal frequency, (S,): ``checkerboard.power_spectrum``,
+            added up over the vertical frequencies; seed 0 only.
+    """
+
+    data: str
+    upsampling: str
+    seed: int
+    scores: dict[int, dict[int, float]]
+    frechet_distance: float
+    frechet_floor: float
+    spectrum: Tensor | None
+
+
+@dataclass(frozen=True)
+class UpsamplingRuns:
+    """The comparison of ways to double a map by ``benchmarks/checkerboard.py``.
+
+    Attributes:
+        runs: All runs.
+        real: Data set -> period -> checkerboard score of real images.
+        real_spectrum: Data set -> their power at each horizontal frequency, (S,).
+        steps: Data set -> steps of each run.
+        samples: Data set -> way -> images of the first latent vectors of seed 0 at the end of the run of seed 0, uint8
+            (N, C, S, S).
+        time_ratios: "sampling" or "training step" -> way -> time, as a multiple of the first way's.
+        settings: The other numbers: ``recipe``, ``width``, ``image_size``, ``batch_size``, ``scored`` (images in each
+            score), and ``hardware`` of the time ratios.
+    """
+
+    runs: list[UpsamplingRun]
+    real: dict[str, dict[int, float]]
+    real_spectrum: dict[str, Tensor]
+    steps: dict[str, int]
+    samples: dict[str, dict[str, Tensor]]
+    time_ratios: dict[str, dict[str, float]]
+    settings: Mapping[str, Any]
+
+    def of(self, data: str, upsampling: str) -> list[UpsamplingRun]:
+        """The runs on a data set with one way to double, by seed."""
+        return [run for run in self.runs if (run.data, run.upsampling) == (data, upsampling)]
+
+
+def load_upsampling_runs() -> UpsamplingRuns:
+    """Load what ``benchmarks/checkerboard.py`` measured."""
+    stored = json.loads((FOLDER / "checkerboard.json").read_text(encoding="utf-8"))
+    runs = []
+    for run in stored["runs"]:
+        run["scores"] = {int(step): _by_period(scores) for step, scores in run["scores"].items()}
+        spectrum = run.pop("spectrum", None)
+        runs.append(UpsamplingRun(**run, spectrum=None if spectrum is None else torch.tensor(spectrum)))
+    ways = list(dict.fromkeys(run.upsampling for run in runs))
+    about, size, time = stored["data"], stored["image_size"], stored["time"]
+    pictures = {name: _cut(FOLDER / f"checkerboard-{name}.png", size) for name in about}
+    names = ("recipe", "width", "image_size", "batch_size", "scored")
+    return UpsamplingRuns(
+        runs=runs,
+        real={name: _by_period(entry["real"]) for name, entry in about.items()},
+        real_spectrum={name: torch.tensor(entry["spectrum"]) for name, entry in about.items()},
+        steps={name: entry["steps"] for name, entry in about.items()},
+        samples={name: dict(zip(ways, rows, strict=True)) for name, rows in pictures.items()},
+        time_ratios=time["ratios"],
+        settings={name: stored[name] for name in names} | {"hardware": time["hardware"]},
+    )
+
+
+def _by_period(scores: Mapping[str, float]) -> dict[int, float]:
+    return {int(period): score for period, score in scores.items()}
+
+
+def _cut(path: Path, size: int) -> Tensor:
+    """Cut a picture, a grid of images without gaps, into (rows, columns, channels, size, size)."""
+    with Image.open(path) as picture:
+        grid = torch.from_numpy(np.array(picture))
+    grid = grid[..., None] if grid.ndim == 2 else grid
+    return grid.unflatten(0, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3)

@@ -1,14 +1,21 @@
 """The recorded runs agree with their configurations, and their pictures are cut where one image ends."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from dcgan_lib import recordings
+from dcgan_lib.checkerboard import checkerboard_score
 from dcgan_lib.errors import UserError
+from dcgan_lib.latent import sample_latent
+from dcgan_lib.models import build_generator
 from dcgan_lib.training import TrainingConfig
 
+ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("plain", "noise", "r1", "fast", "range")
 
 
@@ -41,3 +48,57 @@ def test_at_end_is_the_mean_of_the_last_records():
 def test_an_unknown_name_is_one_line_with_the_choices():
     with pytest.raises(UserError, match="plain, noise"):
         recordings.load_recording("good")
+
+
+def test_the_ways_to_double_were_measured_alike():
+    found = recordings.load_upsampling_runs()
+    ways, seeds = ["transposed", "transposed-5", "resize"], [0, 1]
+    assert list(found.real) == list(found.steps) == list(found.samples) == ["cats", "fashion-mnist"]
+    assert len(found.runs) == len(found.real) * len(ways) * len(seeds)
+    for data, channels in (("cats", 3), ("fashion-mnist", 1)):
+        stages = [0, 50, 100, 200, 500, 1000, 2000][: 7 if data == "cats" else 6]
+        assert found.steps[data] == stages[-1]
+        for way in ways:
+            runs = found.of(data, way)
+            assert [run.seed for run in runs] == seeds
+            assert [list(run.scores) for run in runs] == [stages] * len(seeds)
+            assert {tuple(scores) for run in runs for scores in run.scores.values()} == {(2, 4)}
+            assert [run.spectrum is None for run in runs] == [False, True]
+            assert {run.frechet_floor for run in runs} == {found.of(data, "resize")[0].frechet_floor}
+            assert found.samples[data][way].shape == (8, channels, 32, 32)
+            assert found.samples[data][way].dtype == torch.uint8
+        assert found.real_spectrum[data].shape == (32,)
+    for ratios in found.time_ratios.values():
+        assert list(ratios) == ways
+        assert ratios["transposed"] == 1.0
+
+
+def test_what_ships_is_the_summary_of_the_results():
+    results = json.loads((ROOT / "benchmarks" / "results" / "checkerboard.json").read_text(encoding="utf-8"))
+    found = recordings.load_upsampling_runs()
+    for run, full in zip(found.runs, results["runs"], strict=True):
+        assert (run.data, run.upsampling, run.seed) == (full["data"], full["upsampling"], full["seed"])
+        assert run.frechet_distance == round(full["evaluation"]["frechet_distance"], 3)
+        scores = {int(s): {int(p): round(v, 5) for p, v in by.items()} for s, by in full["scores"].items()}
+        assert run.scores == scores
+        seen = results["training"]["batch_size"] * found.steps[run.data]
+        assert full["last_record"]["images"] == seen  # as many images for every way
+
+
+@pytest.mark.parametrize("way", ["transposed", "transposed-5", "resize"])
+def test_untrained_scores_follow_from_the_seed(way):
+    run = recordings.load_upsampling_runs().of("cats", way)[0]
+    generator = build_generator(32, 3, width=32, upsampling=way).train()
+    with torch.no_grad():
+        drawn = generator(sample_latent(1000, 100, seed=0))
+    for period, score in run.scores[0].items():
+        assert checkerboard_score(drawn, period) == pytest.approx(score, rel=0.02, abs=2e-5)
+
+
+def test_recorded_spectra_are_those_of_real_numbers():
+    found = recordings.load_upsampling_runs()
+    spectra = [run.spectrum for run in found.runs if run.spectrum is not None]
+    assert len(spectra) == 6
+    for spectrum in (*spectra, *found.real_spectrum.values()):
+        torch.testing.assert_close(spectrum[1:16], spectrum[17:].flip(0), rtol=0.02, atol=0)
+        assert spectrum.min() > 0
