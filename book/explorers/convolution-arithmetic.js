@@ -220,7 +220,6 @@ explorers.convolution = (() => {
   }
 
   return {
-    groups: 0, // of radio buttons, on the whole page
     RULES, LIMITS, FORMULAS, explainImpossible, Setting, Example, exampleValues, pytorchLine,
   };
 })();

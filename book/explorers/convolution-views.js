@@ -134,7 +134,7 @@ explorers.convolution.makeViews = (explorer, model) => {
 
     drawBase(pen) {
       const { at, name } = this, { canvas, tint, heat } = shades;
-      const { values, most, hot } = name === "kernel" ? { values: model.example.kernel, most: 1, hot: false } : model.shown(name);
+      const { values, most, hot } = name === "kernel" ? { values: model.example.kernel, most: 3, hot: false } : model.shown(name);
       const ramp = Array.from({ length: 17 }, (_, i) => (name === "kernel" ? canvas : mix(canvas, hot ? heat : tint, (hot ? 0.06 : 0.04) + (hot ? 0.8 : 0.3) * i / 16)));
       const fills = ramp.map(css), inks = ramp.map(ink), legible = at.side >= LEGIBLE;
       const size = Math.min(15, at.side * 0.42);

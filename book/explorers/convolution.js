@@ -8,7 +8,7 @@
 
 explorers.define("convolution", (explorer) => {
   const { element, toggle, select } = explorers;
-  const { LIMITS, FORMULAS, explainImpossible, Example, pytorchLine, makeViews } = explorers.convolution;
+  const { LIMITS, FORMULAS, explainImpossible, Example, pytorchLine, makeViews, makeCopyButton, button, choice, slider } = explorers.convolution;
   const NAMES = {
     size: "Input size", kernel: "Kernel", stride: "Stride",
     padding: "Padding", dilation: "Dilation", output_padding: "Output padding",
@@ -17,7 +17,7 @@ explorers.define("convolution", (explorer) => {
   // --- the setting -----------------------------------------------------------------------------------------------------
 
   // The directive's options, over its defaults; both come from book/_ext/convolution_kind.py.
-  const { direction, show: firstShown, cell: firstCell, ...chosen } = explorer.settings;
+  const { direction, show, ...chosen } = explorer.settings;
   const beginning = {
     size: 4, kernel: 4, stride: 2, padding: 1, dilation: 1, output_padding: 0, axes: 2, seed: 1,
     ...chosen, transposed: direction !== "convolution",
@@ -26,7 +26,7 @@ explorers.define("convolution", (explorer) => {
 
   /** What is shown; `example` stays the last possible one while the sliders stand at something impossible. */
   const model = {
-    example: null, side: "input", index: 0, weight: null, pinned: false, overlap: beginning.show === "overlap", partial: false,
+    example: null, side: "input", index: 0, weight: null, pinned: false, overlap: show === "overlap", partial: false,
     products: [], lit: [], frame: null, sums: null,
     shown(name) {
       if (name === "input") return { values: this.example.input, most: 5, hot: false };
@@ -175,37 +175,10 @@ explorers.define("convolution", (explorer) => {
 
   // --- controls --------------------------------------------------------------------------------------------------------
 
-  /** Radio buttons side by side. */
-  function choice(legend, key, options) {
-    const name = `convolution-${explorers.convolution.groups += 1}`; // of this explorer alone
-    const boxes = options.map(([value, text]) => {
-      const box = element("input", { type: "radio", name, value: String(value) });
-      box.addEventListener("change", () => change({ [key]: value }));
-      return [value, box, element("label", {}, box, element("span", {}, text))];
-    });
-    return {
-      element: element("fieldset", { className: "convolution-choice" }, element("legend", {}, legend), ...boxes.map(([, , box]) => box)),
-      set: (now) => { for (const [value, box] of boxes) box.checked = value === now; },
-    };
-  }
-
-  /** A slider of the setting. */
-  function slider(key) {
-    const [min, max] = LIMITS[key];
-    const shown = element("output");
-    const range = element("input", { type: "range", min, max, step: 1, "aria-label": NAMES[key] });
-    const set = (value) => { range.value = value; shown.textContent = value; };
-    range.addEventListener("input", () => {
-      shown.textContent = range.value;
-      change({ [key]: range.valueAsNumber });
-    });
-    return { element: element("label", { className: "convolution-slider" }, element("span", {}, NAMES[key], shown), range), set };
-  }
-
   const controls = {
-    transposed: choice("Direction", "transposed", [[false, "Convolution"], [true, "Transposed"]]),
-    axes: choice("Axes", "axes", [[1, "1-D"], [2, "2-D"]]),
-    ...Object.fromEntries(Object.keys(NAMES).map((key) => [key, slider(key)])),
+    transposed: choice("Direction", [[false, "Convolution"], [true, "Transposed"]], (transposed) => change({ transposed })),
+    axes: choice("Axes", [[1, "1-D"], [2, "2-D"]], (axes) => change({ axes })),
+    ...Object.fromEntries(Object.keys(NAMES).map((key) => [key, slider(NAMES[key], LIMITS[key], (value) => change({ [key]: value }))])),
   };
   const seeds = [[0, "all 1"], ...Array.from({ length: 9 }, (_, i) => [i + 1, `set ${i + 1}`])];
   const seedBox = select("Numbers", seeds, String(given.seed), (value) => change({ seed: Number(value) }));
@@ -225,12 +198,6 @@ explorers.define("convolution", (explorer) => {
     views.output.renew();
     views.paint();
   });
-  const button = (text, onClick) => {
-    const made = element("button", { type: "button", className: "explorer-button convolution-button" }, text);
-    made.addEventListener("click", onClick);
-    return made;
-  };
-
   function setControls() {
     for (const [key, control] of Object.entries(controls)) control.set(given[key]);
     seedBox.querySelector("select").value = given.seed;
@@ -239,25 +206,13 @@ explorers.define("convolution", (explorer) => {
   }
 
   function reset() {
-    Object.assign(model, { example: null, pinned: false, partial: false, overlap: beginning.show === "overlap" });
+    Object.assign(model, { example: null, pinned: false, partial: false, overlap: show === "overlap" });
     given = { ...beginning };
     setControls();
     change({});
   }
 
-  async function copy() {
-    let done = "Copied";
-    try {
-      await navigator.clipboard.writeText(code.textContent);
-    } catch {
-      getSelection().selectAllChildren(code);
-      done = document.execCommand("copy") ? "Copied" : "Selected";
-    }
-    copyButton.textContent = done;
-    explorer.announce(`${done}: ${code.textContent}`);
-    setTimeout(() => { copyButton.textContent = "Copy"; }, 2000);
-  }
-  const copyButton = button("Copy", copy);
+  const copyButton = makeCopyButton(code, explorer);
 
   // --- pointing at cells -------------------------------------------------------------------------------------------------
 
