@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from numbers import Integral, Real
 from typing import Any
 
@@ -45,3 +46,37 @@ def require_counts(**counts: Any) -> None:
     for name, count in counts.items():
         if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
             raise UserError(f"{name}={count!r} must be at least 1, a whole number")
+
+
+def require_whole(name: str, value: Any, least: int = 1) -> None:
+    """Raise `UserError` unless a value is an int of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def require_between(name: str, value: Any, low: float, high: float) -> None:
+    """Raise `UserError` unless a value is a number, at least `low` and below `high`, which may be infinite."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
+        below = "" if high == math.inf else f" and below {high}"
+        raise UserError(f"{name} must be a number of at least {low}{below}, got {value!r}")
+
+
+def require_above_zero(name: str, value: Any) -> None:
+    """Raise `UserError` unless a value is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+        raise UserError(f"{name} must be a number above 0, got {value!r}")
+
+
+def require_is(name: str, value: Any, kind: type) -> None:
+    """Raise `UserError` unless a value is of a class."""
+    if not isinstance(value, kind):
+        raise UserError(f"{name} must be a {kind.__name__}, got {reprlib.repr(value)}")
+
+
+def as_generator(seed: Any) -> torch.Generator:
+    """Return a generator as it is, and for a whole number a new one with that seed; raise `UserError` for the rest."""
+    if isinstance(seed, torch.Generator):
+        return seed
+    if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**64:
+        raise UserError(f"seed must be a whole number of 64 bits, or a torch.Generator, got {seed!r}")
+    return torch.Generator().manual_seed(seed)

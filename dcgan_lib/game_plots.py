@@ -35,18 +35,15 @@ def phase_plane(
             weak places can be seen, too.
 
     Raises:
-        UserError: If a number is out of range or there are too many paths.
+        UserError: If a number is out of range, there are too many paths, or one is not a path.
     """
-    paths = paths or {}
-    if not 0 < extent < np.inf:
-        raise UserError(f"extent must be above 0; got {extent!r}")
-    if arrows < 2:
-        raise UserError(f"arrows must be at least 2 along each side; got {arrows!r}")
-    if len(paths) > len(SERIES):
-        raise UserError(f"paths must be at most {len(SERIES)}; got {len(paths)}")
+    paths = {} if paths is None else paths
+    _check(axis, field, paths, extent, arrows)
     line = np.linspace(-extent, extent, arrows + 2)[1:-1]
     theta, psi = np.meshgrid(line, line)
-    direction = field(theta, psi)
+    direction = np.asarray(field(theta, psi), np.float64)
+    if direction.shape != (arrows, arrows, 2):
+        raise UserError(f"field must return shape ({arrows}, {arrows}, 2); got {direction.shape}")
     length = np.linalg.norm(direction, axis=-1, keepdims=True)
     # direction / length ** 0.5 has the root's length; where there is no direction, there is no arrow.
     root = np.divide(direction, np.sqrt(length), out=np.zeros_like(direction), where=length > 0)
@@ -62,3 +59,22 @@ def phase_plane(
         axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
         axis.set(xlabel="G's parameter θ", ylabel="D's parameter ψ")
         axis.grid(visible=False)
+
+
+def _check(axis: object, field: object, paths: object, extent: object, arrows: object) -> None:
+    if not isinstance(axis, Axes):
+        raise UserError(f"axis must be an Axes, as from subplots; got {type(axis).__name__}")
+    if not callable(field):
+        raise UserError(f"field must be a function of theta and psi; got {field!r}")
+    if isinstance(extent, bool) or not isinstance(extent, int | float | np.number) or not 0 < extent < np.inf:
+        raise UserError(f"extent must be a number above 0; got {extent!r}")
+    if isinstance(arrows, bool) or not isinstance(arrows, int) or arrows < 2:
+        raise UserError(f"arrows must be a whole number, at least 2 along each side; got {arrows!r}")
+    if not isinstance(paths, Mapping):
+        raise UserError(f"paths must map labels to points; got {type(paths).__name__}")
+    if len(paths) > len(SERIES):
+        raise UserError(f"paths must be at most {len(SERIES)}; got {len(paths)}")
+    for label, points in paths.items():
+        shape = np.shape(points)
+        if len(shape) != 2 or shape[0] == 0 or shape[1] != 2:
+            raise UserError(f"paths must have shape (N, 2) with N at least 1; {label!r} has {shape}")

@@ -13,6 +13,7 @@ All in float64 NumPy.
 from __future__ import annotations
 
 import math
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,25 +40,44 @@ class Game(ABC):
 
     @abstractmethod
     def losses(self, theta: ArrayLike, psi: ArrayLike) -> tuple[Array, Array]:
-        """Return D's and G's loss, each of the broadcast shape of ``theta`` and ``psi``."""
+        """Return D's and G's loss, each of the broadcast shape of ``theta`` and ``psi``.
+
+        Raises:
+            UserError: If the two are no numbers, or cannot be broadcast.
+        """
 
     @abstractmethod
     def vector_field(self, theta: ArrayLike, psi: ArrayLike) -> Array:
-        """Return ``(-d g_loss / d theta, -d d_loss / d psi)``, float64 (..., 2); the arguments are broadcast."""
+        """Return ``(-d g_loss / d theta, -d d_loss / d psi)``, float64 (..., 2); the arguments are broadcast.
+
+        Raises:
+            UserError: As ``losses``.
+        """
 
     @abstractmethod
     def jacobian(self, theta: float = 0.0, psi: float = 0.0) -> Array:
         """Return the vector field's derivative at one point, by default the equilibrium, float64 (2, 2).
 
         Row i, column j: how component i of the field changes with parameter j; theta is 0, psi is 1.
+
+        Raises:
+            UserError: If an argument is not one finite number.
         """
 
     def simultaneous_step(self, point: ArrayLike, learning_rate: float) -> Array:
-        """Return the next point (2,) when both players answer the same present point."""
+        """Return the next point (2,) when both players answer the same present point.
+
+        Raises:
+            UserError: As ``trajectory``.
+        """
         return self.trajectory(point, 1, learning_rate, "simultaneous")[1]
 
     def alternating_step(self, point: ArrayLike, learning_rate: float) -> Array:
-        """Return the next point (2,) when D moves first and G answers the new D, as in GAN training."""
+        """Return the next point (2,) when D moves first and G answers the new D, as in GAN training.
+
+        Raises:
+            UserError: As ``trajectory``.
+        """
         return self.trajectory(point, 1, learning_rate, "alternating")[1]
 
     def trajectory(
@@ -125,7 +145,11 @@ class Game(ABC):
         Raises:
             UserError: As ``trajectory``.
         """
-        matrix = self.jacobian() if learning_rate is None else self.update_matrix(learning_rate, scheme, momentum)
+        if learning_rate is None:
+            _stepper(1.0, scheme, momentum)  # for its checks: a name with a slip in it is an error here, too
+            matrix = self.jacobian()
+        else:
+            matrix = self.update_matrix(learning_rate, scheme, momentum)
         return np.sort_complex(np.linalg.eigvals(matrix))
 
     def factor(self, learning_rate: float, scheme: str = "alternating", momentum: float = 0.0) -> float:
@@ -134,7 +158,7 @@ class Game(ABC):
         Raises:
             UserError: As ``trajectory``.
         """
-        return float(np.abs(self.eigenvalues(learning_rate, scheme, momentum)).max())
+        return float(np.abs(np.linalg.eigvals(self.update_matrix(learning_rate, scheme, momentum))).max())
 
 
 @dataclass(frozen=True)
@@ -156,6 +180,7 @@ class BilinearGame(Game):
 
     def jacobian(self, theta: float = 0.0, psi: float = 0.0) -> Array:
         """Return ``[[0, -1], [1, 0]]``, the same at every point."""
+        _point("theta, psi", (theta, psi))
         return np.array([[0.0, -1.0], [1.0, 0.0]])
 
 
@@ -198,6 +223,7 @@ class DiracGAN(Game):
 
     def jacobian(self, theta: float = 0.0, psi: float = 0.0) -> Array:
         """Return the vector field's derivative, float64 (2, 2); ``[[0, 1/2], [-1/2, -gamma]]`` at the equilibrium."""
+        theta, psi = _point("theta, psi", (theta, psi))
         logit = theta * psi
         d_push, slope = _sigmoid(logit), _sigmoid(logit) * _sigmoid(-logit)
         g_push, g_slope = (d_push, slope) if self.loss == "minimax" else (_sigmoid(-logit), -slope)
@@ -211,8 +237,15 @@ class DiracGAN(Game):
 
 
 def radius(points: ArrayLike) -> Array:
-    """Return the distance of each point (..., 2) from the equilibrium (0, 0), float64 (...)."""
-    return np.linalg.norm(np.asarray(points, np.float64), axis=-1)
+    """Return the distance of each point (..., 2) from the equilibrium (0, 0), float64 (...).
+
+    Raises:
+        UserError: If ``points`` are not points of two numbers.
+    """
+    points = _numbers("points", points)
+    if points.shape[-1:] != (2,):
+        raise UserError(f"points must have shape (..., 2); got {points.shape}")
+    return np.linalg.norm(points, axis=-1)
 
 
 def measured_factor(points: ArrayLike) -> float:
@@ -227,7 +260,7 @@ def measured_factor(points: ArrayLike) -> float:
     Raises:
         UserError: If there are fewer points, or one lies on the equilibrium or is not finite.
     """
-    points = np.asarray(points, np.float64)
+    points = _numbers("points", points)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
         raise UserError(f"points must have shape (N, 2) with N at least 3; got {points.shape}")
     distances = radius(points)
@@ -277,8 +310,20 @@ def _flow(field: Field, state: Array, time: float) -> Array:
 
 
 def _broadcast(theta: ArrayLike, psi: ArrayLike) -> tuple[Array, Array]:
-    theta, psi = np.broadcast_arrays(np.asarray(theta, np.float64), np.asarray(psi, np.float64))
-    return theta, psi
+    theta, psi = _numbers("theta", theta), _numbers("psi", psi)
+    try:
+        return tuple(np.broadcast_arrays(theta, psi))
+    except ValueError:
+        raise UserError(f"theta and psi must have shapes that broadcast; got {theta.shape} and {psi.shape}") from None
+
+
+def _numbers(name: str, value: ArrayLike) -> Array:
+    try:
+        if value is None:  # NumPy would make it a nan
+            raise TypeError
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"{name} must be a number or an array of numbers; got {reprlib.repr(value)}") from None
 
 
 def _sigmoid(x: ArrayLike) -> Array:
@@ -296,5 +341,5 @@ def _point(name: str, value: ArrayLike) -> Array:
     except (TypeError, ValueError):
         point = np.empty(0)
     if point.shape != (2,) or not np.isfinite(point).all():
-        raise UserError(f"{name} must be two finite numbers (theta, psi); got {value!r}")
+        raise UserError(f"{name} must be two finite numbers (theta, psi); got {reprlib.repr(value)}")
     return point

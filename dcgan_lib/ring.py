@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dcgan_lib.arguments import as_generator, require_above_zero, require_between, require_is, require_whole
 from dcgan_lib.errors import UserError
 from dcgan_lib.losses import LOSSES, r1
 from dcgan_lib.seeds import mixed_seed
@@ -23,16 +24,6 @@ GOOD_RADIUS = 3.0
 """A point is good within this many standard deviations of a centre (Srivastava et al. 2017)."""
 
 _INIT, _D_STEP, _G_STEP, _FRAME = range(4)  # streams of random numbers, so that no two uses share one
-
-
-def _check_whole(name: str, value: int, least: int = 1) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")
-
-
-def _check_above_zero(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise UserError(f"{name} must be a number above 0, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -65,9 +56,9 @@ class Ring:
     std: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_whole("modes", self.modes)
-        _check_above_zero("radius", self.radius)
-        _check_above_zero("std", self.std)
+        require_whole("modes", self.modes)
+        require_above_zero("radius", self.radius)
+        require_above_zero("std", self.std)
 
     @property
     def centres(self) -> Tensor:
@@ -89,10 +80,10 @@ class Ring:
         """Draw points of the ring, float32 (n, 2), from a seed or a generator, which moves on.
 
         Raises:
-            UserError: If ``n`` is not a whole number of at least 1.
+            UserError: If ``n`` is not a whole number of at least 1, or ``seed`` neither a whole number nor a generator.
         """
-        _check_whole("n", n)
-        random = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        require_whole("n", n)
+        random = as_generator(seed)
         chosen = torch.randint(self.modes, (n,), generator=random)
         return self.centres[chosen] + self.std * torch.randn(n, 2, generator=random)
 
@@ -107,8 +98,9 @@ class Ring:
             points: Floating point (N, 2), N at least 1. A point that is not finite is not good.
 
         Raises:
-            UserError: If ``points`` have another shape.
+            UserError: If ``points`` are not a tensor of that shape.
         """
+        require_is("points", points, Tensor)
         if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0:
             raise UserError(f"points must have shape (N, 2) with N >= 1, got {tuple(points.shape)}")
         distance, nearest = torch.cdist(points.detach().double(), self.centres.double()).min(dim=1)
@@ -146,26 +138,21 @@ class RingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
+        if not isinstance(self.loss, str) or self.loss not in LOSSES:
             raise UserError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}")
         for name in ("d_learning_rate", "g_learning_rate"):
-            _check_above_zero(name, getattr(self, name))
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
-        if not 0 <= self.r1_gamma < math.inf:
-            raise UserError(f"r1_gamma must be a number of at least 0, got {self.r1_gamma}")
-        for name in ("batch_size", "latent_dim", "hidden"):
-            _check_whole(name, getattr(self, name))
-        _check_whole("seed", self.seed, least=0)
+            require_above_zero(name, getattr(self, name))
+        for name, high in {"beta1": 1, "beta2": 1, "r1_gamma": math.inf}.items():
+            require_between(name, getattr(self, name), 0, high)
+        for name, least in {"batch_size": 1, "latent_dim": 1, "hidden": 1, "seed": 0}.items():
+            require_whole(name, getattr(self, name), least)
 
 
-HEALTHY = RingConfig()
 # D learns 20 times as fast as G: it is soon sure of everything, and pushes G's points together where they are.
 COLLAPSING = RingConfig(d_learning_rate=1e-2, g_learning_rate=5e-4)
 
 CONFIGS: dict[str, RingConfig] = {
-    "healthy": HEALTHY,
+    "healthy": RingConfig(),
     "collapsing": COLLAPSING,
     "repaired": replace(COLLAPSING, r1_gamma=0.1),
 }
@@ -209,6 +196,7 @@ class Frame:
 class Snapshot:
     """Everything :meth:`RingGAN.restore` needs, copied, so that later steps leave it as it is."""
 
+    ring: Ring
     config: RingConfig
     d_steps: int
     g_steps: int
@@ -228,11 +216,16 @@ class RingGAN:
         discriminator: Points (N, 2) -> logits (N,).
         d_steps: Steps that D has taken.
         g_steps: Steps that G has taken.
+
+    Raises:
+        UserError: If ``ring`` is not a :class:`Ring` or ``config`` not a :class:`RingConfig`.
     """
 
     def __init__(self, ring: Ring | None = None, config: RingConfig | None = None) -> None:
-        self.ring = ring or Ring()
-        self.config = config or HEALTHY
+        self.ring = Ring() if ring is None else ring
+        self.config = RingConfig() if config is None else config
+        require_is("ring", self.ring, Ring)
+        require_is("config", self.config, RingConfig)
         width, latent_dim = self.config.hidden, self.config.latent_dim
         # The first weights come from the seed; whoever else draws random numbers notices nothing.
         with torch.random.fork_rng(devices=[]):
@@ -278,23 +271,29 @@ class RingGAN:
         self.step_generator()
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """Generate points with G as it is now, float32 (n, 2)."""
-        _check_whole("n", n)
+        """Generate points with G as it is now, float32 (n, 2).
+
+        Raises:
+            UserError: As :meth:`Ring.sample`.
+        """
+        require_whole("n", n)
         with torch.no_grad():
-            return self.generator(self._latents(n, torch.Generator().manual_seed(seed)))
+            return self.generator(self._latents(n, as_generator(seed)))
 
     def snapshot(self) -> Snapshot:
         """Copy the networks, the optimizers and the counts."""
-        return Snapshot(self.config, self.d_steps, self.g_steps, copy.deepcopy(self._state()))
+        return Snapshot(self.ring, self.config, self.d_steps, self.g_steps, copy.deepcopy(self._state()))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back, or forward, to a snapshot; the steps that follow are the same to the last bit.
 
         Raises:
-            UserError: If the snapshot was taken of a game with other settings.
+            UserError: If the snapshot was taken of a game with another ring or other settings.
         """
-        if snapshot.config != self.config:
-            raise UserError(f"the snapshot belongs to a game with {snapshot.config}, this one has {self.config}")
+        require_is("snapshot", snapshot, Snapshot)
+        theirs, ours = ({**asdict(game.ring), **asdict(game.config)} for game in (snapshot, self))
+        if other := next((key for key in ours if theirs[key] != ours[key]), None):
+            raise UserError(f"snapshot must be of this game; its {other} is {theirs[other]!r}, not {ours[other]!r}")
         # Adam changes the state it was given in place: it must not be the snapshot's.
         for part, state in copy.deepcopy(snapshot.state).items():
             getattr(self, part).load_state_dict(state)
@@ -311,9 +310,9 @@ class RingGAN:
         Raises:
             UserError: If a number is out of range.
         """
-        _check_whole("points", points)
-        _check_whole("resolution", resolution, least=2)
-        _check_whole("arrows", arrows, least=0)
+        require_whole("points", points)
+        require_whole("resolution", resolution, least=2)
+        require_whole("arrows", arrows, least=0)
         random = self._random(0, _FRAME)
         real = self.ring.sample(points, random)
         with torch.no_grad():
@@ -333,7 +332,12 @@ class RingGAN:
         )
 
     def surface(self, resolution: int = 32) -> Tensor:
-        """D(x) on a grid, float32 (R, R), as in :class:`Frame`."""
+        """D(x) on a grid, float32 (R, R), as in :class:`Frame`.
+
+        Raises:
+            UserError: If ``resolution`` is not a whole number of at least 2.
+        """
+        require_whole("resolution", resolution, least=2)
         line = torch.linspace(-self.ring.extent, self.ring.extent, resolution)
         y, x = torch.meshgrid(line, line, indexing="ij")
         with torch.no_grad():
@@ -356,8 +360,7 @@ class RingGAN:
         return torch.Generator().manual_seed(mixed_seed(self.config.seed, index, stream))
 
     def _state(self) -> dict[str, Any]:
-        parts = ("generator", "discriminator", "_d_adam", "_g_adam")
-        return {part: getattr(self, part).state_dict() for part in parts}
+        return {part: getattr(self, part).state_dict() for part in ("generator", "discriminator", "_d_adam", "_g_adam")}
 
 
 def record(game: RingGAN, steps: int, every: int, points: int = 256, resolution: int = 32) -> list[Frame]:
@@ -371,10 +374,11 @@ def record(game: RingGAN, steps: int, every: int, points: int = 256, resolution:
         resolution: As in :meth:`RingGAN.frame`.
 
     Raises:
-        UserError: If a number is out of range.
+        UserError: If ``game`` is something else, or a number is out of range.
     """
-    _check_whole("steps", steps)
-    _check_whole("every", every)
+    require_is("game", game, RingGAN)
+    require_whole("steps", steps)
+    require_whole("every", every)
     frames = [game.frame(points, resolution)]
     for step in range(1, steps + 1):
         game.step()

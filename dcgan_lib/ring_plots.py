@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -48,7 +49,13 @@ def ring_frame(
 
     Returns:
         The figure that holds the map.
+
+    Raises:
+        UserError: If ``frame`` is not a frame, or ``axis`` not an Axes.
     """
+    _check_frame("frame", frame)
+    if axis is not None and not isinstance(axis, Axes):
+        raise UserError(f"axis must be an Axes, as from subplots, got {type(axis).__name__}")
     if axis is not None:
         _draw_frame(axis, frame, title, surface, arrows, real)
         return axis.figure
@@ -66,22 +73,25 @@ def ring_frames(frames: Mapping[str, Frame], columns: int = 3) -> Figure:
 
     Args:
         frames: Title -> frame.
-        columns: Maps in a row.
+        columns: Maps in a row. Where they are small, only the first of a frame's arrows are drawn.
 
     Raises:
-        UserError: If there are no frames, or ``columns`` is below 1.
+        UserError: If there are no frames, one is something else, or ``columns`` is not a whole number of at least 1.
     """
-    if not frames:
-        raise UserError("frames must hold at least one frame, got none")
-    if columns < 1:
-        raise UserError(f"columns must be at least 1, got {columns}")
+    if not isinstance(frames, Mapping) or not frames:
+        raise UserError(f"frames must map titles to frames, at least one, got {reprlib.repr(frames)}")
+    for title, frame in frames.items():
+        _check_frame(f"frames[{title!r}]", frame)
+    if isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
+        raise UserError(f"columns must be a whole number of at least 1, got {columns!r}")
     columns = min(columns, len(frames))
     rows = -(-len(frames) // columns)
     across = (WIDTH - 0.9) / columns
+    scale = min(1.0, 0.6 * across / 2)
     figure, axes = subplots(rows, columns, height=(across + 0.25) * rows + 0.25)
     axes = np.atleast_1d(axes).ravel()
     for axis, (title, frame) in zip(axes, frames.items(), strict=False):
-        _draw_frame(axis, frame, title, scale=min(1.0, 0.6 * across / 2))
+        _draw_frame(axis, frame, title, scale=scale)
     for axis in axes[len(frames) :]:
         axis.axis("off")
     with style():
@@ -99,10 +109,15 @@ def ring_history(runs: Mapping[str, Sequence[Frame]]) -> Figure:
     Raises:
         UserError: If there are no runs, more than five, or one without frames.
     """
+    if not isinstance(runs, Mapping):
+        raise UserError(f"runs must map names to frames, got {reprlib.repr(runs)}")
     if not 1 <= len(runs) <= len(_RUNS):
         raise UserError(f"runs must be 1 to {len(_RUNS)}, got {len(runs)}")
-    if empty := [name for name, frames in runs.items() if not frames]:
-        raise UserError(f"runs must have frames; {empty[0]!r} has none")
+    for name, frames in runs.items():
+        if not isinstance(frames, Sequence) or not frames:
+            raise UserError(f"runs must have frames; {name!r} is {reprlib.repr(frames)}")
+        for index, frame in enumerate(frames):
+            _check_frame(f"runs[{name!r}][{index}]", frame)
     figure, axes = subplots(2, 2, height=4.4)
     with style():
         for (name, frames), colour, dashes in zip(runs.items(), _RUNS, _DASHES, strict=False):
@@ -127,6 +142,11 @@ def ring_history(runs: Mapping[str, Sequence[Frame]]) -> Figure:
     return figure
 
 
+def _check_frame(name: str, frame: object) -> None:
+    if not isinstance(frame, Frame):
+        raise UserError(f"{name} must be a Frame, got {reprlib.repr(frame)}")
+
+
 def _draw_frame(
     axis: Axes,
     frame: Frame,
@@ -136,7 +156,7 @@ def _draw_frame(
     real: bool = True,
     scale: float = 1.0,
 ) -> None:
-    """Draw the map; `scale` is that of the points' areas."""
+    """Draw the map; `scale` is that of the points' areas, and of how many arrows there is room for."""
     extent = frame.ring.extent
     with style():
         if surface:
@@ -156,11 +176,13 @@ def _draw_frame(
                 *frame.real.numpy().T, s=4 * scale, color=PALETTE["real"], linewidths=0, label="real", zorder=2
             )
         fake = frame.fake.numpy()
+        edge = 0.4 if scale == 1 else 0  # an edge round a small point would hide its colour
         axis.scatter(
-            *fake.T, s=11 * scale, color=PALETTE["fake"], edgecolors=_EDGE, linewidths=0.4, label="generated", zorder=4
+            *fake.T, s=11 * scale, color=PALETTE["fake"], edgecolors=_EDGE, linewidths=edge, label="generated", zorder=4
         )
-        if arrows and len(frame.arrows):
-            _draw_arrows(axis, frame.arrows.numpy(), extent)
+        drawn = frame.arrows[: round(scale * len(frame.arrows))]
+        if arrows and len(drawn):
+            _draw_arrows(axis, drawn.numpy(), extent)
         if title is None:
             coverage = frame.coverage
             title = f"after {frame.g_steps:,} steps: {coverage.modes} of {frame.ring.modes} modes"

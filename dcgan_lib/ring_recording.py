@@ -7,6 +7,7 @@ near 0 and compress well. :func:`unpack_runs` is the reference for what reads th
 from __future__ import annotations
 
 import base64
+import reprlib
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ FORMAT = 1
 SURFACE_STEP = 8
 """A byte of D's surface stays as it was in the frame before until it is off by more than half of this, and then becomes
 a multiple of it: that halves the surface's bytes, and errors of 4/255 are hard to see."""
+
+_TEXTS = ("name", "title", "summary")
+_CURVES = ("steps", "d_loss", "g_loss", "modes", "good")
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,13 @@ def pack_runs(runs: Sequence[RecordedRun]) -> dict[str, Any]:
         runs: With the same ring, numbers of points and steps. The real points are those of the first frame.
 
     Raises:
-        UserError: If there are no runs, one has no frames, or they differ in what they must share.
+        UserError: If there are no runs, one has no frames, two have one name, or they differ in what they must share.
     """
-    if not runs or not all(run.frames for run in runs):
-        raise UserError("runs must hold at least one run, and every run at least one frame")
+    if not runs or not all(isinstance(run, RecordedRun) and run.frames for run in runs):
+        raise UserError(f"runs must hold RecordedRuns, each with at least one frame, got {reprlib.repr(runs)}")
+    names = [run.name for run in runs]
+    if len(set(names)) != len(names):
+        raise UserError(f"runs must have different names, got {', '.join(names)}")
     first = runs[0].frames[0]
     shapes = {_shapes(frame) for run in runs for frame in run.frames}
     if len(shapes) != 1:
@@ -115,15 +122,22 @@ def unpack_runs(packed: Mapping[str, Any]) -> list[UnpackedRun]:
     """Undo :func:`pack_runs`, up to what the bytes cannot hold.
 
     Raises:
-        UserError: If the format is another one, or the bytes are not as many as the numbers say.
+        UserError: If the format is another one, something is missing, or the bytes are spoilt or not as many as the
+            numbers say.
     """
-    if packed.get("format") != FORMAT:
-        raise UserError(f"format must be {FORMAT}, got {packed.get('format')!r}")
+    _check_keys("packed", packed, ("format",))
+    if packed["format"] != FORMAT:
+        raise UserError(f"format must be {FORMAT}, got {packed['format']!r}")
+    _check_keys("packed", packed, ("extent", "points", "resolution", "arrows", "runs"))
     extent, points, resolution = packed["extent"], packed["points"], packed["resolution"]
     parts = (2 * points, resolution**2, 4 * packed["arrows"])
     unpacked = []
     for run in packed["runs"]:
-        data = np.frombuffer(zlib.decompress(base64.b64decode(run["frames"])), np.uint8)
+        _check_keys("runs", run, (*_TEXTS, *_CURVES, "frames"))
+        try:
+            data = np.frombuffer(zlib.decompress(base64.b64decode(run["frames"], validate=True)), np.uint8)
+        except (ValueError, zlib.error) as error:
+            raise UserError(f"frames of {run['name']!r} must be base64 of a zlib stream: {error}") from None
         count = len(run["steps"])
         if len(data) != count * sum(parts):
             raise UserError(f"frames of {run['name']!r} must have {count * sum(parts)} bytes, got {len(data)}")
@@ -133,8 +147,8 @@ def unpack_runs(packed: Mapping[str, Any]) -> list[UnpackedRun]:
         directions = (arrows[..., 2:].astype(np.float64) - 128) / 127
         unpacked.append(
             UnpackedRun(
-                **{name: run[name] for name in ("name", "title", "summary")},
-                **{name: np.array(run[name]) for name in ("steps", "d_loss", "g_loss", "modes", "good")},
+                **{name: run[name] for name in _TEXTS},
+                **{name: np.array(run[name]) for name in _CURVES},
                 fake=_places(fake.reshape(count, points, 2), extent),
                 surface=surface.reshape(count, resolution, resolution) / 255,
                 arrows=np.concatenate([_places(arrows[..., :2], extent), directions], axis=-1),
@@ -144,8 +158,20 @@ def unpack_runs(packed: Mapping[str, Any]) -> list[UnpackedRun]:
 
 
 def unpack_real(packed: Mapping[str, Any]) -> NDArray[np.float64]:
-    """The real points of the file, (m, 2)."""
+    """Return the real points of the file, (m, 2).
+
+    Raises:
+        UserError: If the file has none.
+    """
+    _check_keys("packed", packed, ("real", "extent"))
     return _places(np.frombuffer(base64.b64decode(packed["real"]), np.uint8).reshape(-1, 2), packed["extent"])
+
+
+def _check_keys(name: str, value: object, keys: Sequence[str]) -> None:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{name} must be a dictionary as from pack_runs, got {reprlib.repr(value)}")
+    if missing := [key for key in keys if key not in value]:
+        raise UserError(f"{name} must have {', '.join(keys)}; {', '.join(missing)} missing")
 
 
 def _pack_run(run: RecordedRun) -> dict[str, Any]:

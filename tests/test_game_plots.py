@@ -42,12 +42,20 @@ def test_a_field_that_vanishes_everywhere_can_be_drawn():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"extent": 0.0}, "extent must be above 0; got 0.0"),
-        ({"arrows": 1}, "arrows must be at least 2 .*; got 1"),
+        ({"extent": 0.0}, "extent must be a number above 0; got 0.0"),
+        ({"extent": "wide"}, "extent must be a number above 0; got 'wide'"),
+        ({"arrows": 1}, "arrows must be a whole number, at least 2 .*; got 1"),
+        ({"arrows": 2.5}, "arrows must be a whole number.*; got 2.5"),
+        ({"paths": [np.zeros((2, 2))]}, "paths must map labels to points; got list"),
+        ({"paths": {"a": np.zeros((3, 3))}}, r"paths must have shape \(N, 2\) .*; 'a' has \(3, 3\)"),
+        ({"paths": {"a": np.zeros((0, 2))}}, r"paths must have shape \(N, 2\) .*; 'a' has \(0, 2\)"),
+        ({"axis": None}, "axis must be an Axes, .*; got NoneType"),
+        ({"field": 3}, "field must be a function .*; got 3"),
+        ({"field": lambda theta, psi: theta}, r"field must return shape \(11, 11, 2\); got \(11, 11\)"),
         ({"paths": {str(i): np.zeros((2, 2)) for i in range(6)}}, "paths must be at most 5; got 6"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
     _, axis = subplots()
     with pytest.raises(UserError, match=message):
-        phase_plane(axis, BilinearGame().vector_field, **arguments)
+        phase_plane(**{"axis": axis, "field": BilinearGame().vector_field} | arguments)

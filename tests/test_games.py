@@ -227,6 +227,16 @@ def test_a_measured_factor_is_that_of_a_geometric_spiral():
         (lambda: BilinearGame().trajectory((1, math.inf), 2, 0.1), "start must be two finite numbers .*inf"),
         (lambda: measured_factor([[1, 1], [2, 2]]), r"points must have shape \(N, 2\) .* got \(2, 2\)"),
         (lambda: measured_factor([[1, 1], [0, 0], [2, 2]]), r"points must be finite .* points\[1\] is \[0.0, 0.0\]"),
+        (lambda: measured_factor("abc"), "points must be a number or an array of numbers; got 'abc'"),
+        (lambda: radius([1, 2, 3]), r"points must have shape \(..., 2\); got \(3,\)"),
+        (lambda: radius(3.0), r"points must have shape \(..., 2\); got \(\)"),
+        (lambda: BilinearGame().losses("a", 1), "theta must be .* numbers; got 'a'"),
+        (lambda: BilinearGame().vector_field(1, None), "psi must be .* numbers; got None"),
+        (lambda: DiracGAN().vector_field([1, 2], [1, 2, 3]), r"theta and psi .* got \(2,\) and \(3,\)"),
+        (lambda: DiracGAN().jacobian([1, 2], 1), r"theta, psi must be two finite numbers .*\(\[1, 2\], 1\)"),
+        (lambda: BilinearGame().jacobian("a"), "theta, psi must be two finite numbers .*'a'"),
+        (lambda: BilinearGame().factor(None), "learning_rate must be a number above 0; got None"),
+        (lambda: BilinearGame().eigenvalues(None, "both"), "scheme must be one of .*; got 'both'"),
     ],
 )
 def test_wrong_arguments_are_named(call, message):

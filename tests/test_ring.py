@@ -215,8 +215,10 @@ def test_a_snapshot_at_the_beginning_forgets_the_optimizers_memory():
 
 
 def test_a_snapshot_of_another_game_is_refused():
-    with pytest.raises(UserError, match="seed=9"):
+    with pytest.raises(UserError, match="snapshot must be of this game; its seed is 9, not"):
         game().restore(game(seed=9).snapshot())
+    with pytest.raises(UserError, match="snapshot must be of this game; its modes is 4, not 8"):
+        RingGAN().restore(RingGAN(Ring(modes=4)).snapshot())
 
 
 def test_the_surface_is_d_on_the_grid():
@@ -332,6 +334,18 @@ def test_the_named_runs_behave_as_they_are_called(name, modes, good):
         (lambda: game().frame(resolution=1), "resolution .* got 1"),
         (lambda: game().frame(arrows=-1), "arrows .* got -1"),
         (lambda: game().sample(0), "n .* got 0"),
+        (lambda: game().surface(0), "resolution .* got 0"),
+        (lambda: game().restore(3), "snapshot must be a Snapshot, got 3"),
+        (lambda: game().sample(2, "a"), "seed .* got 'a'"),
+        (lambda: Ring().sample(2, 1.5), "seed .* got 1.5"),
+        (lambda: Ring(std="a"), "std .* got 'a'"),
+        (lambda: Ring().coverage([[1.0, 2.0]]), "points must be a Tensor, got .*1.0, 2.0"),
+        (lambda: RingConfig(loss=["hinge"]), "loss .* got .'hinge'."),
+        (lambda: RingConfig(beta1="a"), "beta1 .* got 'a'"),
+        (lambda: RingConfig(r1_gamma=None), "r1_gamma .* got None"),
+        (lambda: RingGAN("healthy"), "ring must be a Ring, got 'healthy'"),
+        (lambda: RingGAN(config="healthy"), "config must be a RingConfig, got 'healthy'"),
+        (lambda: record("game", 1, 1), "game must be a RingGAN, got 'game'"),
         (lambda: record(game(), steps=0, every=1), "steps .* got 0"),
         (lambda: record(game(), steps=1, every=0), "every .* got 0"),
     ],

@@ -55,6 +55,13 @@ def test_the_colours_say_which_side_d_takes():
     assert middle.min() > 0.98
 
 
+def test_small_maps_have_fewer_arrows_and_all_points(frames):
+    points, arrows = drawn(plots.ring_frames(dict.fromkeys("abcd", frames[-1]), columns=4).axes[0])
+    assert len(points["generated"]) == len(points["real"]) == 12
+    assert_allclose(arrows[:, :2], frames[-1].arrows[: len(arrows), :2].numpy(), rtol=1e-6)
+    assert 3 < len(arrows) < 9
+
+
 def test_layers_can_be_left_out(frames):
     points, arrows = drawn(plots.ring_frame(frames[-1], surface=False, arrows=False, real=False).axes[0])
     assert set(points) == {"generated"}
@@ -105,9 +112,16 @@ def test_history_draws_every_run(frames):
     [
         (lambda frames: plots.ring_frames({}), "frames"),
         (lambda frames: plots.ring_frames({"a": frames[0]}, columns=0), "columns .* got 0"),
+        (lambda frames: plots.ring_frames({"a": frames[0]}, columns=1.5), "columns .* got 1.5"),
+        (lambda frames: plots.ring_frames(frames[:1]), "frames must map titles to frames"),
+        (lambda frames: plots.ring_frames({"a": 3}), "frames.'a'. must be a Frame, got 3"),
+        (lambda frames: plots.ring_frame("first"), "frame must be a Frame, got 'first'"),
+        (lambda frames: plots.ring_frame(frames[0], "left"), "axis must be an Axes, .* got str"),
+        (lambda frames: plots.ring_history(frames), "runs must map names to frames"),
+        (lambda frames: plots.ring_history({"a": [1]}), "runs.'a'..0. must be a Frame, got 1"),
         (lambda frames: plots.ring_history({}), "runs .* got 0"),
         (lambda frames: plots.ring_history({str(n): frames for n in range(6)}), "runs .* got 6"),
-        (lambda frames: plots.ring_history({"a": []}), "'a' has none"),
+        (lambda frames: plots.ring_history({"a": []}), "runs must have frames; 'a' is .."),
     ],
 )
 def test_mistakes_are_named(frames, call, message):

@@ -94,8 +94,10 @@ def test_without_gradients_arrows_have_no_length(frames):
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        (lambda frames: [], "at least one run"),
-        (lambda frames: [run([])], "every run at least one frame"),
+        (lambda frames: [], "at least one frame, got ..$"),
+        (lambda frames: [run([])], "each with at least one frame"),
+        (lambda frames: frames, "must hold RecordedRuns"),
+        (lambda frames: [run(frames), run(frames)], "different names, got (.*), "),
         (lambda frames: [run([frames[0], replace(frames[1], fake=frames[1].fake[:5])])], "2 kinds"),
         (lambda frames: [run(frames), run(frames[:2], "b")], "same steps"),
     ],
@@ -113,6 +115,17 @@ def test_a_damaged_file_is_refused(frames):
     shorter["runs"][0]["steps"].pop()
     with pytest.raises(UserError, match=r"must have 291 bytes, got 388"):
         unpack_runs(shorter)
+    spoilt = copy.deepcopy(packed)
+    for text, message in (("!!", "must be base64 of a zlib stream"), ("AAAA", "must be base64 of a zlib stream")):
+        spoilt["runs"][0]["frames"] = text
+        with pytest.raises(UserError, match=message):
+            unpack_runs(spoilt)
+    with pytest.raises(UserError, match=r"packed must have .*; extent missing"):
+        unpack_runs({key: value for key, value in packed.items() if key != "extent"})
+    with pytest.raises(UserError, match="packed must have real, extent; real, extent missing"):
+        unpack_real({})
+    with pytest.raises(UserError, match=r"packed must be a dictionary .*, got 'file'"):
+        unpack_runs("file")
 
 
 def test_the_pages_file_keeps_its_budget(page):

@@ -36,6 +36,10 @@ class StillWidget:
         """Draw the picture that belongs to the controls' values."""
         raise NotImplementedError
 
+    def _still(self) -> bytes:
+        """The picture as a notebook stores it."""
+        return self.picture.value
+
     def close(self) -> None:
         """Remove the widgets from the page and free what they hold; closing twice is allowed."""
         self._closed = True
@@ -61,7 +65,7 @@ class StillWidget:
     def _repr_mimebundle_(self, **_options: Any) -> dict[str, Any]:
         bundle = {
             "text/plain": repr(self),
-            "image/png": base64.b64encode(self.picture.value).decode("ascii"),
+            "image/png": base64.b64encode(self._still()).decode("ascii"),
         }
         if not self._closed:
             bundle["application/vnd.jupyter.widget-view+json"] = {
