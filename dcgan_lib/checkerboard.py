@@ -106,15 +106,16 @@ def power_spectrum(images: Tensor) -> Tensor:
 
 
 def checkerboard_score(images: Tensor, period: int = 2) -> float:
-    """Share of the images' variance that is a pattern which repeats every ``period`` pixels.
+    """Share of the images' variance in patterns that repeat every ``period`` pixels.
 
-    It is the share of the power spectrum at the frequencies whose two coordinates are multiples of 1 / period, (0, 0)
-    left out; the mean over images and channels. A checkerboard alone has 1; an image without such a pattern has 0, and
-    so has a constant one; white noise has (period² - 1) / (H W - 1) on average.
+    It is the share of the power spectrum at the frequencies whose two coordinates are
+    multiples of 1 / period, (0, 0) left out; the mean over images and channels.
+    A checkerboard alone has 1; an image without such a pattern has 0, and so has a
+    constant one; white noise has (period² - 1) / (H W - 1) on average.
 
     Args:
         images: (N, C, H, W), in any unit.
-        period: 2 for the last doubling layer of a generator; 4 includes the one before, and so on.
+        period: 2 for the last doubling layer of a generator; 4 includes the one before.
 
     Raises:
         UserError: If the period does not divide height and width.
@@ -150,24 +151,24 @@ def average_tile(images: Tensor, period: int = 2) -> Tensor:
 
 
 def as_transposed_weight(weight: Tensor) -> Tensor:
-    """Write a convolution of pixels repeated 2x2, as in ``models.ResizeConv2d``, as one transposed convolution.
+    """Write "repeat every pixel 2x2, then convolve" as one transposed convolution.
 
-    Its phase sums are all alike, whatever the weights are: each is the sum of the convolution's kernel.
+    Its phase sums are all alike, whatever the weights are: each is the sum of the
+    convolution's kernel. ``models.ResizeConv2d`` is the layer.
 
     Args:
         weight: The convolution's, (out_channels, in_channels, k, k) with odd k.
 
     Returns:
-        (in_channels, out_channels, k + 1, k + 1), of a transposed convolution with stride 2 and padding k // 2.
+        (in_channels, out_channels, k + 1, k + 1), for stride 2 and padding k // 2.
 
     Raises:
         UserError: If the weight has not four axes, or its kernel is not square and odd.
     """
     height, width = weight.shape[2:] if weight.ndim == 4 else (0, 0)
     if height != width or height % 2 == 0:
-        raise UserError(
-            f"weight has shape {tuple(weight.shape)}; it must be (out_channels, in_channels, k, k) with odd k"
-        )
+        layout = "(out_channels, in_channels, k, k) with odd k"
+        raise UserError(f"weight has shape {tuple(weight.shape)}; it must be {layout}")
     turned = weight.flip(2, 3).transpose(0, 1)
     twice = torch.ones(1, 1, 2, 2, dtype=weight.dtype, device=weight.device)
     spread = functional.conv2d(turned.reshape(-1, 1, height, width), twice, padding=1)
