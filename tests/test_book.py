@@ -94,7 +94,7 @@ def test_page_is_accessible(page, address, name, scheme):
     assert [(found["id"], [node["html"][:200] for node in found["nodes"]][:5]) for found in ours] == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
 def test_page_fits_a_phone(page, address, name):
     page.set_viewport_size(PHONE)
     settle(page, f"{address}/{name}.html")
