@@ -106,6 +106,8 @@ def convolution_matrix(
         raise UserError(f"size={tuple(size)} must have as many axes as the kernel, {tuple(kernel)}")
     fitting = _shrunk(size, kernel, stride, padding, dilation)
     outputs = fitting if outputs is None else outputs
+    if len(outputs) != len(fitting) or not all(1 <= m <= most for m, most in zip(outputs, fitting, strict=True)):
+        raise UserError(f"outputs={tuple(outputs)} must be at least 1 and at most {tuple(fitting)}, which fits")
     matrix = weight.new_zeros(weight.shape[0], *outputs, weight.shape[1], *size)
     for output in cells(outputs):
         for place in cells(kernel):

@@ -196,6 +196,9 @@ def test_other_rules_of_the_window_and_the_matrix():
         views.convolution_matrix((5, 5), KERNEL)
     with pytest.raises(UserError, match="kernel=3 with dilation=3 spans 7 pixels"):
         views.convolution_matrix([5], KERNEL, dilation=3)
+    for outputs in ([4], [0], [3, 3]):
+        with pytest.raises(UserError, match=r"outputs=\(.*\) must be at least 1 and at most \(3,\), which fits"):
+            views.convolution_matrix([5], KERNEL, outputs=outputs)
     with pytest.raises(UserError, match="groups=3 must divide in_channels=6 and out_channels=2"):
         views.ungrouped(KERNEL, 3)
     with pytest.raises(UserError, match="groups=3 must divide in_channels=2 and out_channels=6"):
