@@ -1,0 +1,117 @@
+"""A small book with convolution explorers, and how tests use what is on its pages."""
+
+import re
+import threading
+from functools import partial
+from http.server import ThreadingHTTPServer
+
+import pytest
+from test_book import QuietHandler
+from test_explorers import build, opened, write_book  # noqa: F401 - a fixture among them
+
+from dcgan_lib.convolution_examples import LIMITS
+
+PHONES = [{"width": 390, "height": 844}, {"width": 320, "height": 640}]
+NAMES = tuple(LIMITS)
+
+
+def use(name: str, *options: str) -> str:
+    lines = [":::{explorer} convolution", f":name: fig-{name}", ":alt: Three grids and a matrix.", *options]
+    return "\n".join([*lines, "", "A caption.", ":::", ""])
+
+
+PAGES = {
+    "index": "# Small\n\n```{toctree}\nline\ntwo\n```\n\n" + use("a"),
+    "line": "# Line\n\n" + use("b", ":direction: convolution", ":axes: 1", ":size: 7", ":kernel: 3", ":seed: 3"),
+    "two": "# Two\n\n" + use("c") + "\n" + use("d", ":direction: convolution", ":show: overlap"),
+}
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    folder = write_book(tmp_path_factory.mktemp("small") / "book", PAGES, {})
+    finished = build(folder, "html", "-W", "--keep-going", "-n")
+    assert finished.returncode == 0, finished.stderr
+    return folder / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def address(html):
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=html)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def show(opened, address):  # noqa: F811
+    """Open a page of the small book when its explorers live; afterwards nothing may have gone wrong on any."""
+    pages = []
+
+    def show(name="index", base=address, **options):
+        page = opened(f"{base}/{name}.html", live=False, **options)
+        for box in page.locator(".explorer").all():
+            box.scroll_into_view_if_needed()
+        page.wait_for_function("!document.querySelector('.explorer:not(.explorer-live)')")
+        page.wait_for_timeout(100)
+        pages.append(page)
+        return page
+
+    yield show
+    for page in pages:
+        assert page.errors == []
+        assert page.foreign == []
+
+
+# Keep what was last written on each canvas: [text, x, y] of each number and note in a cell.
+LISTEN = """() => {
+  if (window.written) return;
+  window.written = new WeakMap();
+  const pen = CanvasRenderingContext2D.prototype, { fillText, clearRect } = pen;
+  pen.clearRect = function (...box) {
+    written.set(this.canvas, []);
+    return clearRect.apply(this, box);
+  };
+  pen.fillText = function (text, x, y, ...rest) {
+    if (this.textBaseline === "middle") (written.get(this.canvas) || []).push([String(text), x, y]);
+    return fillText.call(this, text, x, y, ...rest);
+  };
+}"""
+WRITTEN = "name => written.get(document.querySelector(`.convolution-${name}`))"
+SLIDERS = ".convolution-slider input"
+
+
+def written(page, name: str) -> list[str]:
+    """Numbers and notes in the cells of a canvas."""
+    return [found[0] for found in page.evaluate(WRITTEN, name)]
+
+
+def choose(page, **values) -> None:
+    """Put sliders, radio buttons and boxes to values, as a reader does, one after the other."""
+    for name, value in values.items():
+        if name in NAMES:
+            page.locator(SLIDERS).nth(NAMES.index(name)).fill(str(value))
+        elif name == "transposed":
+            page.get_by_role("radio", name="Transposed" if value else "Convolution").check(force=True)
+        elif name == "axes":
+            page.get_by_role("radio", name=f"{value}-D").check(force=True)
+        elif name == "seed":
+            page.get_by_label("Numbers").select_option(str(value))
+
+
+def text(page, name: str) -> str:
+    return page.locator(f".convolution-{name}").inner_text().replace("\u00a0", " ")
+
+
+def now(page) -> str:
+    return page.locator(".explorer-now").inner_text().replace("\n", " ")
+
+
+def lit(page) -> str:
+    """The active cell, as the timeline names it."""
+    return now(page).rpartition(",")[0]
+
+
+def lit_cell(page) -> tuple[int, ...]:
+    """Its indices."""
+    return tuple(int(part) for part in re.findall(r"\d+", lit(page)))
