@@ -19,13 +19,7 @@ _ROUNDING = 1e-18
 
 
 def overlap_map(
-    size: int,
-    kernel: int,
-    stride: int,
-    padding: int = 0,
-    output_padding: int = 0,
-    dilation: int = 1,
-    axes: int = 2,
+    size: int, kernel: int, stride: int, padding: int = 0, output_padding: int = 0, axes: int = 2
 ) -> Tensor:
     """Count how many stamps of a transposed convolution reach each output pixel.
 
@@ -35,7 +29,6 @@ def overlap_map(
         stride: Step in the output from one stamp to the next.
         padding: Pixels cut from both ends of the output.
         output_padding: Pixels added at the far end of the output.
-        dilation: Distance between neighbouring weights of the kernel.
         axes: 2 for images, 1 for sequences.
 
     Returns:
@@ -46,7 +39,7 @@ def overlap_map(
     """
     if axes not in (1, 2):
         raise UserError(f"axes={axes} must be 1 or 2")
-    setting = ConvolutionSetting(size, kernel, stride, padding, dilation, output_padding, transposed=True)
+    setting = ConvolutionSetting(size, kernel, stride, padding, 1, output_padding, transposed=True)
     line = torch.tensor([len(setting.touched_inputs(output)) for output in range(setting.output_size)])
     return line if axes == 1 else torch.outer(line, line)
 
