@@ -223,7 +223,7 @@ def stored_options(output: Path) -> TrainOptions:
             resume=True,
             width=config["generator"]["width"],
             latent_dim=config["generator"]["latent_dim"],
-            upsampling=config["generator"]["upsampling"],
+            upsampling=config["generator"].get("upsampling", "transposed"),  # older runs had no choice
             batch_norm=config["discriminator"]["batch_norm"],
             data=data_options(config),
             training=TrainingConfig(**config["training"]),

@@ -412,7 +412,8 @@ def test_contents_of_a_run_folder(tmp_path):
 
     config = load_config(folder)
     assert config["data"] == {"name": "tiny", "limit": 10}
-    assert config["generator"] == {"image_size": 32, "channels": 1, "latent_dim": 6, "width": 4}
+    sizes = {"image_size": 32, "channels": 1, "latent_dim": 6, "width": 4}
+    assert config["generator"] == sizes | {"upsampling": "transposed"}
     assert config["discriminator"] == {"image_size": 32, "channels": 1, "width": 4, "batch_norm": True}
     assert TrainingConfig(**config["training"]) == configure(log_every=2)
 
