@@ -193,3 +193,30 @@ def test_the_results_over_seeds_belong_to_the_named_settings():
             assert (last == 8).all()
             assert ((good > {"healthy": 0.9, "repaired": 0.7}[name]) & (good < 0.99)).all()
     assert set(results["runs"]) == set(CONFIGS)
+
+
+def test_the_pages_runs_show_what_the_chapter_says_of_them(page):
+    collapsing, repaired = unpack_runs(page)
+    early = collapsing.steps <= 40
+    assert collapsing.d_loss[early].min() < 0.05
+    assert repaired.d_loss.min() > 0.15  # its border is never sharp: D is never that sure
+    # At the end of the parting one cloud is below, the other all round.
+    parted = int(np.searchsorted(collapsing.steps, 160))
+    left, right = (np.degrees(np.arctan2(*run.fake[parted].T[::-1])) for run in (collapsing, repaired))
+    assert (left < 0).mean() > 0.95
+    assert min(np.histogram(right, np.arange(-180, 181, 90))[0]) > 15
+    # At the last step: nearly all points on one mode and a few on two; five modes that D is sure of. On the other side
+    # points on all, and a D in doubt at every centre.
+    centres = np.array(page["centres"])
+    cells = np.rint((centres + 3) / 6 * (page["resolution"] - 1)).astype(int)
+    counts, certain = [], []
+    for run in (collapsing, repaired):
+        distance = np.linalg.norm(run.fake[-1][:, None] - centres, axis=-1)
+        good = distance.min(axis=1) <= page["radius_of_good"]
+        counts.append(np.bincount(distance.argmin(axis=1)[good], minlength=8))
+        certain.append(run.surface[-1][cells[:, 1], cells[:, 0]])
+    assert np.count_nonzero(counts[0]) == 3
+    assert counts[0].max() > 0.9 * counts[0].sum()
+    assert certain[0][counts[0] == 0].min() > 0.95
+    assert counts[1].min() > 5
+    assert np.abs(certain[1] - 0.5).max() < 0.15
