@@ -147,7 +147,7 @@ ORDER = [
         "Speed",
         "Input cell",
         "Step through",
-        "Overlap",
+        "Overlap map",
         "Only what is done so far",
     ),
 ]
@@ -297,7 +297,13 @@ def test_it_is_accessible(show, scheme, size, name):
 @pytest.mark.parametrize("name", ["index", "line"])
 def test_it_fits_a_phone(show, size, name):
     page = show(name, viewport=size, device_scale_factor=2)
-    for values in ({}, {"size": 16, "kernel": 7, "padding": 3}, {"stride": 4}, {"stride": 0}):
+    for values in (
+        {},
+        {"size": 16, "kernel": 7, "padding": 3},
+        {"stride": 4},
+        {"stride": 0},
+        {"stride": 2, "transposed": False},
+    ):
         choose(page, **values)
         assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
         inside = page.locator(".explorer").bounding_box()

@@ -8,7 +8,7 @@
 
 explorers.convolution.makeViews = (explorer, model) => {
   const STRENGTH = 0.65; // of the colour of a lit cell
-  const LARGEST = 44, LABELS = 15, LEGIBLE = 15; // CSS pixels: a cell, room for its index, the least cell with a number
+  const LARGEST = 44, LARGEST_SQUARE = 60, LABELS = 15, LEGIBLE = 15; // CSS pixels: cells, room for an index, the least cell with a number
   const mix = (from, to, share) => from.map((part, i) => Math.round(part + (to[i] - part) * share));
   const css = (rgb) => `rgb(${rgb.join()})`;
   /** Dark or light, whichever stands out more. */
@@ -71,7 +71,7 @@ explorers.convolution.makeViews = (explorer, model) => {
       return { count, rows: 1, rim: 0, side, high: Math.min(side, LARGEST), x: (column) => left + column * side, y: () => LABELS, labels: LABELS - 4 };
     }
     const whole = count + 2 * rim;
-    let side = Math.min(LARGEST, (Math.min(width, height) - LABELS - 2) / whole);
+    let side = Math.min(LARGEST_SQUARE, (Math.min(width, height) - LABELS - 2) / whole);
     if (side > 6) side = Math.floor(side);
     const left = LABELS + 1 + rim * side, top = LABELS + 1 + rim * side;
     return { count, rows: count, rim, side, high: side, x: (column) => left + column * side, y: (row) => top + row * side, labels: top - rim * side - 4 };
@@ -137,7 +137,7 @@ explorers.convolution.makeViews = (explorer, model) => {
       const { values, most, hot } = name === "kernel" ? { values: model.example.kernel, most: 3, hot: false } : model.shown(name);
       const ramp = Array.from({ length: 17 }, (_, i) => (name === "kernel" ? canvas : mix(canvas, hot ? heat : tint, (hot ? 0.06 : 0.04) + (hot ? 0.8 : 0.3) * i / 16)));
       const fills = ramp.map(css), inks = ramp.map(ink), legible = at.side >= LEGIBLE;
-      const size = Math.min(15, at.side * 0.42);
+      const size = Math.min(16, at.side * 0.42);
       pen.textAlign = "center";
       pen.textBaseline = "middle";
       pen.font = font(size);
@@ -275,7 +275,7 @@ explorers.convolution.makeViews = (explorer, model) => {
       if (side < LEGIBLE) return;
       const noted = note && side >= 25;
       pen.fillStyle = ink(rgb);
-      pen.font = font(Math.min(15, side * 0.42), 600);
+      pen.font = font(Math.min(16, side * 0.42), 600);
       pen.fillText(value, left + side / 2 - (noted ? side * 0.08 : 0), top + high / 2 + 0.5 - (noted ? high * 0.1 : 0), side - 2);
       if (!noted) return;
       pen.font = font(Math.min(11, Math.max(9, side * 0.3)));

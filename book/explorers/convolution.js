@@ -112,6 +112,7 @@ explorers.define("convolution", (explorer) => {
     model.mostOverlaps = Math.max(...model.example.overlaps, 1);
     model.weight = null;
     explorer.stage.classList.toggle("convolution-line", given.axes === 1);
+    explorer.stage.classList.toggle("convolution-forwards", !given.transposed);
     const side = turned || !before ? model.example.setting.coarse : model.side;
     setSide(side);
     const size = model.example.setting.sizeOf(side);
@@ -150,7 +151,7 @@ explorers.define("convolution", (explorer) => {
     const { setting, axes } = model.example;
     const size = (n) => (axes === 1 ? `${n}` : `${n} × ${n}`);
     numbers.replaceChildren(whole(setting.sizeFormula));
-    titles.input.textContent = size(setting.size) + (!setting.transposed && setting.padding ? ", padding around" : "");
+    titles.input.textContent = size(setting.size) + (!setting.transposed && setting.padding ? ", padded" : "");
     titles.kernel.textContent = size(setting.kernel);
     titles.output.textContent = size(setting.outputSize) + (setting.transposed && setting.padding ? ", rim cut off" : "");
     for (const [name, n] of [["input", setting.size], ["kernel", setting.kernel], ["output", setting.outputSize]]) {
@@ -186,7 +187,7 @@ explorers.define("convolution", (explorer) => {
     timeline.pause();
     activate(side, side === model.side ? model.index : inner(side));
   });
-  const overlapBox = toggle("Overlap", model.overlap, (on) => {
+  const overlapBox = toggle("Overlap map", model.overlap, (on) => {
     model.overlap = on;
     views.output.renew();
     views.paint();
