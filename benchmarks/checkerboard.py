@@ -162,7 +162,7 @@ def time_ways(rounds: int = 41) -> dict[str, Any]:
 def draw_picture() -> None:
     """Corners of what untrained generators draw: the first sample of seed 0, and the mean of 64."""
     from dcgan_lib import plots
-    from dcgan_lib.figures import show_image
+    from dcgan_lib.plots.look import show_image
 
     names = ("transposed, kernel 4", "transposed, kernel 5", "resized, kernel 3")
     figure, axes = plots.subplots(2, 3, width=6.4, height=4.5)

@@ -4,14 +4,14 @@ from itertools import product
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from dcgan_lib.convolution import ConvolutionSetting, explain_impossible
-from dcgan_lib.convolution_example_plots import draw_example
 from dcgan_lib.convolution_examples import LIMITS, ConvolutionExample, example_values, pytorch_line, stamp
 from dcgan_lib.errors import UserError
+from dcgan_lib.plots.convolution_example import draw_example
 
 GENERATOR = ConvolutionExample(ConvolutionSetting(4, 4, 2, 1, transposed=True))
 
@@ -28,7 +28,8 @@ def every_cell(example, side):
     return product(range(example.size_of(side)), repeat=example.axes)
 
 
-@settings(max_examples=60, deadline=None)
+# Most settings drawn at random are impossible, and it is cheap to see that they are.
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(examples())
 def test_the_line_of_pytorch_computes_the_output_and_products_add_up_to_it(example):
     layer = eval(example.pytorch(), {"nn": nn}).double()

@@ -4,8 +4,8 @@ from matplotlib.patches import Rectangle
 
 from dcgan_lib import plots
 from dcgan_lib.convolution import ConvolutionSetting
-from dcgan_lib.convolution_plots import draw_connections, draw_matrix, draw_numbers, place_colour
 from dcgan_lib.errors import UserError
+from dcgan_lib.plots.convolution import draw_connections, draw_matrix, draw_numbers, place_colour
 
 SETTINGS = [
     ConvolutionSetting(8, 4, 2, 1),

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from dcgan_lib.convolution import ConvolutionSetting, explain_impossible
 from dcgan_lib.convolution_examples import LIMITS, ConvolutionExample
 from dcgan_lib.errors import UserError
-from dcgan_lib.figures import DPI
+from dcgan_lib.plots.look import DPI
 from dcgan_lib.widgets import convolution_explorer
 
 
@@ -36,7 +37,8 @@ def assert_shows(explorer):
 
 
 def words(explorer) -> list[str]:
-    return [html.unescape(line) for line in explorer.words.value.split("<br>")]
+    inside = re.fullmatch(r"<div [^>]*>(.*)</div>", explorer.words.value).group(1)
+    return [html.unescape(line) for line in inside.split("<br>")]
 
 
 def test_it_opens_on_a_layer_of_the_generator(explorer):

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from dcgan_lib.errors import UserError
-from dcgan_lib.figures import subplots
-from dcgan_lib.game_plots import phase_plane
 from dcgan_lib.games import BilinearGame
+from dcgan_lib.plots.games import draw_phase_plane
+from dcgan_lib.plots.look import subplots
 
 
 def test_arrows_and_paths_are_those_of_the_game():
     game = BilinearGame()
     path = game.trajectory((1.0, 0.5), 20, 0.1)
     figure, axis = subplots()
-    phase_plane(axis, game.vector_field, {"alternating": path}, extent=2.0, arrows=5)
+    draw_phase_plane(axis, game.vector_field, {"alternating": path}, extent=2.0, arrows=5)
     (arrows,) = axis.collections
     field = game.vector_field(arrows.X, arrows.Y).reshape(-1, 2)
     drawn = np.stack([arrows.U, arrows.V], axis=-1).reshape(-1, 2)
@@ -34,7 +34,7 @@ def test_arrows_and_paths_are_those_of_the_game():
 
 def test_a_field_that_vanishes_everywhere_can_be_drawn():
     figure, axis = subplots()
-    phase_plane(axis, lambda theta, psi: np.zeros((*np.shape(theta), 2)))
+    draw_phase_plane(axis, lambda theta, psi: np.zeros((*np.shape(theta), 2)))
     assert not axis.collections[0].U.any()
     figure.canvas.draw()
 
@@ -58,4 +58,4 @@ def test_a_field_that_vanishes_everywhere_can_be_drawn():
 def test_wrong_arguments_are_named(arguments, message):
     _, axis = subplots()
     with pytest.raises(UserError, match=message):
-        phase_plane(**{"axis": axis, "field": BilinearGame().vector_field} | arguments)
+        draw_phase_plane(**{"axis": axis, "field": BilinearGame().vector_field} | arguments)

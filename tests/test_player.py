@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from dcgan_lib.errors import UserError
+from dcgan_lib.plots.ring import ring_frame
 from dcgan_lib.ring import Ring, RingConfig, RingGAN
-from dcgan_lib.ring_plots import ring_frame
 from dcgan_lib.widgets import MOST_STEPS, GanPlayer, gan_player
 
 CONFIG = RingConfig(batch_size=16, latent_dim=3, hidden=8, seed=2)

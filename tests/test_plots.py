@@ -14,7 +14,7 @@ import torch
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from dcgan_lib import figures, images, plots
+from dcgan_lib import images, plots
 from dcgan_lib.convolution import ReceptiveField
 from dcgan_lib.data import to_model_range
 from dcgan_lib.errors import UserError
@@ -258,9 +258,9 @@ def test_text_and_line_colours_are_readable_on_white():
         return float(np.dot(parts, [0.2126, 0.7152, 0.0722]))
 
     # WCAG 2.1, 1.4.3 for text and 1.4.11 for graphics.
-    assert 1.05 / (luminance(figures.PALETTE["neutral"]) + 0.05) >= 4.5
+    assert 1.05 / (luminance(plots.PALETTE["neutral"]) + 0.05) >= 4.5
     for role in ("generator", "discriminator", "real"):
-        assert 1.05 / (luminance(figures.PALETTE[role]) + 0.05) >= 3
+        assert 1.05 / (luminance(plots.PALETTE[role]) + 0.05) >= 3
 
 
 def test_image_files_need_no_matplotlib():

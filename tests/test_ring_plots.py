@@ -10,8 +10,8 @@ from numpy.testing import assert_allclose
 
 from dcgan_lib import plots
 from dcgan_lib.errors import UserError
+from dcgan_lib.plots.ring import SURFACE
 from dcgan_lib.ring import Coverage, RingConfig, RingGAN, record
-from dcgan_lib.ring_plots import SURFACE
 
 
 @pytest.fixture(scope="module")

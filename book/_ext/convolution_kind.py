@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dcgan_lib.convolution import ConvolutionSetting
-from dcgan_lib.convolution_example_plots import draw_example
 from dcgan_lib.convolution_examples import LIMITS, MAX_SEED, ConvolutionExample
-from dcgan_lib.figures import BookFigure
+from dcgan_lib.plots.convolution_example import draw_example
+from dcgan_lib.plots.look import BookFigure
 from docutils.parsers.rst import directives
 
 DEFAULTS = {"size": 4, "kernel": 4, "stride": 2, "padding": 1, "dilation": 1, "output_padding": 0}

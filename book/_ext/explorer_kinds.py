@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from dcgan_lib.figures import BookFigure
+from dcgan_lib.plots.look import BookFigure
+from dcgan_lib.plots.ring import ring_frames
 from dcgan_lib.ring import GOOD_RADIUS, Coverage, Frame, Ring
-from dcgan_lib.ring_plots import ring_frames
 from dcgan_lib.ring_recording import UnpackedRun, unpack_real, unpack_runs
 
 from convolution_kind import OPTIONS as CONVOLUTION_OPTIONS

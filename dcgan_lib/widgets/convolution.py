@@ -9,16 +9,16 @@ from typing import Any
 import ipywidgets
 
 from dcgan_lib.convolution import RULES, ConvolutionSetting, explain_impossible
-from dcgan_lib.convolution_example_plots import draw_example
 from dcgan_lib.convolution_examples import FORMULAS, LIMITS, MAX_SEED, ConvolutionExample, pytorch_line
 from dcgan_lib.errors import UserError
-from dcgan_lib.figures import DPI, WIDTH, BookFigure, packed_png
+from dcgan_lib.plots.convolution_example import draw_example
+from dcgan_lib.plots.look import DPI, WIDTH, BookFigure, packed_png
 from dcgan_lib.widgets.base import StillWidget
 
 _PICTURE_WIDTH = round(WIDTH * 96)  # CSS pixels
 _INTERVAL = 900  # milliseconds from one cell to the next while it plays
 _LABEL_WIDTH = "8em"
-_CONTROL_WIDTH = "22em"
+_CONTROL_WIDTH = "25em"
 _DIRECTIONS = {"convolution": False, "transposed": True}
 
 
@@ -223,7 +223,7 @@ class ConvolutionExplorer(StillWidget):
         lines += [f"In the letters of Dumoulin and Visin: {letters}", f"<code>{html.escape(line)}</code>"]
         if not problem:
             lines.append(html.escape(self._example.sentence(self.side.value, self.cell)))
-        return "<br>".join(lines)
+        return f'<div style="line-height: 1.5">{"<br>".join(lines)}</div>'
 
     def _on_change(self, change: dict[str, Any]) -> None:
         if not self._held and change["owner"] is self.side:
@@ -257,7 +257,8 @@ def _buttons(options: list[Any], value: Any, description: str, tooltip: str) -> 
         value=value,
         description=description,
         tooltips=[tooltip] * len(options),
-        style={"description_width": _LABEL_WIDTH, "button_width": "7em"},
+        style={"description_width": _LABEL_WIDTH, "button_width": "auto"},
+        layout={"width": _CONTROL_WIDTH, "max_width": "100%"},
     )
 
 

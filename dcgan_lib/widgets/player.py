@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import ipywidgets
 
 from dcgan_lib.errors import UserError
-from dcgan_lib.figures import packed_png
+from dcgan_lib.plots.look import packed_png
+from dcgan_lib.plots.ring import ring_frame
 from dcgan_lib.ring import Frame, RingGAN, Snapshot
-from dcgan_lib.ring_plots import ring_frame
 from dcgan_lib.widgets.base import StillWidget
 
 MOST_STEPS = 500

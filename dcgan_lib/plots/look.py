@@ -29,6 +29,12 @@ PALETTE = {
 }
 """What each colour stands for, in every figure of the book."""
 
+SERIES = (PALETTE["generator"], PALETTE["discriminator"], PALETTE["real"], PALETTE["fake"], PALETTE["neutral"])
+"""Colours of paths and curves that are compared, in order; there they stand for no network."""
+
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), "-.", "-")
+"""Line styles that go with ``SERIES``, so that curves are told apart without colours, too."""
+
 WIDTH = 7.0
 """Width of a full-size figure in inches; a page's text is about as wide."""
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dcgan_lib.errors import UserError
-from dcgan_lib.figures import PALETTE, WIDTH, style, subplots
+from dcgan_lib.plots.look import DASHES, PALETTE, SERIES, WIDTH, style, subplots
 from dcgan_lib.ring import Frame
 
 SURFACE = LinearSegmentedColormap.from_list("surface", ["#5c9bd8", "#ffffff", "#a9dbb0"])
@@ -22,8 +22,6 @@ same. Also without red and green seen apart, the blue end is the darker."""
 
 _ARROW, _EDGE = "#222832", "#6d2850"
 _LONGEST = 0.22  # of the extent: the longest arrow of a frame
-_RUNS = (PALETTE["generator"], PALETTE["discriminator"], PALETTE["real"], PALETTE["fake"], PALETTE["neutral"])
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), "-.", "-")  # told apart without colours, too
 
 
 def ring_frame(
@@ -111,8 +109,8 @@ def ring_history(runs: Mapping[str, Sequence[Frame]]) -> Figure:
     """
     if not isinstance(runs, Mapping):
         raise UserError(f"runs must map names to frames, got {reprlib.repr(runs)}")
-    if not 1 <= len(runs) <= len(_RUNS):
-        raise UserError(f"runs must be 1 to {len(_RUNS)}, got {len(runs)}")
+    if not 1 <= len(runs) <= len(SERIES):
+        raise UserError(f"runs must be 1 to {len(SERIES)}, got {len(runs)}")
     for name, frames in runs.items():
         if not isinstance(frames, Sequence) or not frames:
             raise UserError(f"runs must have frames; {name!r} is {reprlib.repr(frames)}")
@@ -120,7 +118,7 @@ def ring_history(runs: Mapping[str, Sequence[Frame]]) -> Figure:
             _check_frame(f"runs[{name!r}][{index}]", frame)
     figure, axes = subplots(2, 2, height=4.4)
     with style():
-        for (name, frames), colour, dashes in zip(runs.items(), _RUNS, _DASHES, strict=False):
+        for (name, frames), colour, dashes in zip(runs.items(), SERIES, DASHES, strict=False):
             steps = [frame.g_steps for frame in frames]
             looks = {"color": colour, "linestyle": dashes, "label": name, "linewidth": 1.4}
             modes = [frame.coverage.modes for frame in frames]

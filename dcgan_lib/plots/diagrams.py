@@ -16,9 +16,9 @@ from torch import nn
 from dcgan_lib import images as pictures
 from dcgan_lib.convolution import ReceptiveField
 from dcgan_lib.errors import UserError
-from dcgan_lib.figures import PALETTE, WIDTH, show_image, style, subplots
 from dcgan_lib.latent import evaluating
 from dcgan_lib.models import ResizeConv2d
+from dcgan_lib.plots.look import PALETTE, WIDTH, show_image, style, subplots
 
 _GAP = 1.3
 _DEPTH = 0.28

@@ -9,15 +9,10 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from dcgan_lib.errors import UserError
-from dcgan_lib.figures import PALETTE, style
-
-SERIES = (PALETTE["generator"], PALETTE["discriminator"], PALETTE["real"], PALETTE["fake"], PALETTE["neutral"])
-"""Colours of paths and curves that are compared, in order; here they stand for no network."""
-
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), "-.", "-")  # told apart without colours, too
+from dcgan_lib.plots.look import DASHES, SERIES, style
 
 
-def phase_plane(
+def draw_phase_plane(
     axis: Axes,
     field: Callable[[ArrayLike, ArrayLike], np.ndarray],
     paths: Mapping[str, np.ndarray] | None = None,
@@ -27,7 +22,7 @@ def phase_plane(
     """Draw a vector field and paths on equal axes, theta to the right and psi upwards.
 
     Args:
-        axis: From :func:`dcgan_lib.figures.subplots`.
+        axis: From :func:`dcgan_lib.plots.subplots`.
         field: Maps theta and psi, each (arrows, arrows), to directions (arrows, arrows, 2): a game's ``vector_field``.
         paths: Label -> points (N, 2); a dot marks a path's start. At most five.
         extent: Half the side of the square that is drawn, above 0.
@@ -52,7 +47,7 @@ def phase_plane(
         u, v = np.moveaxis(root * spacing / (np.sqrt(length.max()) or 1.0), -1, 0)
         shape = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.005, "pivot": "mid"}
         axis.quiver(theta, psi, u, v, color="#9A9A9A", zorder=1, **shape)
-        for (label, points), colour, dashes in zip(paths.items(), SERIES, _DASHES, strict=False):
+        for (label, points), colour, dashes in zip(paths.items(), SERIES, DASHES, strict=False):
             axis.plot(*np.transpose(points), color=colour, linestyle=dashes, linewidth=1.5, label=label, zorder=3)
             axis.plot(*points[0], "o", color=colour, markersize=5, zorder=4)
         axis.plot(0, 0, "+", color="black", markersize=9, markeredgewidth=1.6, zorder=5)

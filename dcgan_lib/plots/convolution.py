@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from dcgan_lib.convolution import ConvolutionSetting
 from dcgan_lib.errors import UserError
-from dcgan_lib.figures import PALETTE, style
+from dcgan_lib.plots.look import PALETTE, style
 
 PLACE_COLOURS = tuple(PALETTE[name] for name in ("discriminator", "generator", "real", "fake", "accent", "second"))
 """Colour of each place in the kernel; the seventh place has the first colour again."""

@@ -17,8 +17,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from dcgan_lib.convolution_examples import ConvolutionExample, stamp
-from dcgan_lib.convolution_plots import place_colour
-from dcgan_lib.figures import PALETTE, WIDTH, BookFigure, style
+from dcgan_lib.plots.convolution import place_colour
+from dcgan_lib.plots.look import PALETTE, WIDTH, BookFigure, style
 
 CORNERS = ("#3d8fd1", "#f0a202", "#1fa97c", "#d0659c")
 """Colours of a square kernel's corners, row by row; those between are mixed. The page's explorer has the same."""
