@@ -6,9 +6,9 @@ it to a file. Functions named ``draw_...`` draw on axes of a figure that ``subpl
 """
 
 from dcgan_lib.plots.convolution import draw_connections, draw_matrix, draw_numbers
+from dcgan_lib.plots.curves import history
 from dcgan_lib.plots.diagrams import network_diagram, receptive_field_overlay
 from dcgan_lib.plots.games import draw_phase_plane
-from dcgan_lib.plots.history import history
 from dcgan_lib.plots.images import feature_maps, image_grid, image_rows
 from dcgan_lib.plots.look import PALETTE, SERIES, BookFigure, style, subplots
 from dcgan_lib.plots.ring import ring_frame, ring_frames, ring_history
