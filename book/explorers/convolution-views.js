@@ -48,7 +48,8 @@ explorers.convolution.makeViews = (explorer, model) => {
     const { stride, padding, size, outputSize, transposed, span } = setting;
     const [fine, coarse] = transposed ? [outputSize, size] : [size, outputSize];
     const middle = (span - 1) / 2 - padding, half = stride / 2;
-    const low = Math.min(-padding - 0.5, middle - half), high = Math.max(fine + padding - 0.5, (coarse - 1) * stride + middle + half);
+    const low = Math.min(-padding - 0.5, middle - half);
+    const high = Math.max(fine + padding - 0.5, (coarse - 1) * stride + middle + half);
     const unit = Math.min(LARGEST, (width - 4) / (high - low)), left = (width - unit * (high - low)) / 2;
     const wide = Math.min(LARGEST, unit * stride);
     return (name) => (isFine(name)
@@ -64,17 +65,19 @@ explorers.convolution.makeViews = (explorer, model) => {
     if (axes === 1) {
       if (name !== "kernel") {
         const { side, centre } = alongLine(width)(name);
-        const high = Math.min(Math.max(side, 22), LARGEST), top = name === "input" ? LABELS : 1;
-        return { count, rows: 1, rim, side, high, x: (column) => centre(column) - side / 2, y: () => top, labels: name === "input" ? LABELS - 4 : top + high + 11 };
+        const high = Math.min(Math.max(side, 22), LARGEST), isAbove = name === "input", top = isAbove ? LABELS : 1;
+        const labels = isAbove ? LABELS - 4 : top + high + 11;
+        return { count, rows: 1, rim, side, high, x: (column) => centre(column) - side / 2, y: () => top, labels };
       }
       const side = Math.min(LARGEST, (width - 2) / count), left = (width - side * count) / 2;
-      return { count, rows: 1, rim: 0, side, high: Math.min(side, LARGEST), x: (column) => left + column * side, y: () => LABELS, labels: LABELS - 4 };
+      return { count, rows: 1, rim: 0, side, high: side, x: (column) => left + column * side, y: () => LABELS, labels: LABELS - 4 };
     }
     const whole = count + 2 * rim;
     let side = Math.min(LARGEST_SQUARE, (Math.min(width, height) - LABELS - 2) / whole);
     if (side > 6) side = Math.floor(side);
     const left = LABELS + 1 + rim * side, top = LABELS + 1 + rim * side;
-    return { count, rows: count, rim, side, high: side, x: (column) => left + column * side, y: (row) => top + row * side, labels: top - rim * side - 4 };
+    const [x, y] = [(column) => left + column * side, (row) => top + row * side];
+    return { count, rows: count, rim, side, high: side, x, y, labels: y(-rim) - 4 };
   }
 
   /** Call back with row, column, left, top of each cell of the grid, the padding too. */
@@ -114,7 +117,8 @@ explorers.convolution.makeViews = (explorer, model) => {
       if (!this.at) return -1;
       let found = -1;
       eachCell(this.at, (row, column, left, top) => {
-        if (isInside(this.at, row, column) && x >= left && x < left + this.at.side && y >= top && y < top + this.at.high) found = row * this.at.count + column;
+        const isIn = x >= left && x < left + this.at.side && y >= top && y < top + this.at.high;
+        if (isIn && isInside(this.at, row, column)) found = row * this.at.count + column;
       });
       return found;
     }
@@ -135,7 +139,8 @@ explorers.convolution.makeViews = (explorer, model) => {
     drawBase(pen) {
       const { at, name } = this, { canvas, tint, heat } = shades;
       const { values, most, hot } = name === "kernel" ? { values: model.example.kernel, most: 3, hot: false } : model.shown(name);
-      const ramp = Array.from({ length: 17 }, (_, i) => (name === "kernel" ? canvas : mix(canvas, hot ? heat : tint, (hot ? 0.06 : 0.04) + (hot ? 0.8 : 0.3) * i / 16)));
+      const [ground, least, reach] = hot ? [heat, 0.06, 0.8] : [tint, 0.04, 0.3];
+      const ramp = Array.from({ length: 17 }, (_, i) => (name === "kernel" ? canvas : mix(canvas, ground, least + reach * i / 16)));
       const fills = ramp.map(css), inks = ramp.map(ink), legible = at.side >= LEGIBLE;
       const size = Math.min(16, at.side * 0.42);
       pen.textAlign = "center";
@@ -318,7 +323,8 @@ explorers.convolution.makeViews = (explorer, model) => {
   const grids = Object.fromEntries(["input", "kernel", "output"].map((name) => [name, new Grid(name)]));
   const links = explorer.canvas("convolution-links", drawLinks);
   links.element.setAttribute("aria-hidden", "true");
-  const matrix = explorers.convolution.makeMatrix(explorer, model, { STRENGTH, backdrop, mix, css, ink, font, shades, place: (index) => places[index] });
+  const tools = { STRENGTH, backdrop, mix, css, ink, font, shades, place: (index) => places[index] };
+  const matrix = explorers.convolution.makeMatrix(explorer, model, tools);
   const all = [...Object.values(grids), { paint: links.draw, renew: () => {} }, matrix];
   explorer.onRedraw(chooseColours);
   explorer.redraws.unshift(explorer.redraws.pop()); // the colours first, then what is drawn with them

@@ -170,8 +170,9 @@ explorers.define("convolution", (explorer) => {
     const said = terms.length > 9 ? `${before.replace(/( = | adds).*$/, "")}, ${terms.length} products${after}` : all;
     const count = side === "output" && overlap ? `. ${example.overlaps[index]} products` : "";
     explorer.announce(said + count + (model.pinned ? ". Pinned" : ""));
-    const line = `Matrix of ${example.output.length} rows, the outputs, and ${example.input.length} columns, the inputs; ${side === "output" ? "row" : "column"} ${index} is lit`;
-    views.matrix.element.setAttribute("aria-label", line);
+    const shape = `${example.output.length} rows, the outputs, and ${example.input.length} columns, the inputs`;
+    const which = `${side === "output" ? "row" : "column"} ${index}`;
+    views.matrix.element.setAttribute("aria-label", `Matrix of ${shape}; ${which} is lit`);
   }
 
   // --- controls --------------------------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ explorers.define("convolution", (explorer) => {
   const controls = {
     transposed: choice("Direction", [[false, "Convolution"], [true, "Transposed"]], (transposed) => change({ transposed })),
     axes: choice("Axes", [[1, "1-D"], [2, "2-D"]], (axes) => change({ axes })),
-    ...Object.fromEntries(Object.keys(NAMES).map((key) => [key, slider(NAMES[key], LIMITS[key], (value) => change({ [key]: value }))])),
+    ...Object.fromEntries(Object.entries(NAMES).map(([key, name]) => [key, slider(name, LIMITS[key], (value) => change({ [key]: value }))])),
   };
   const seeds = [[0, "all 1"], ...Array.from({ length: 9 }, (_, i) => [i + 1, `set ${i + 1}`])];
   const seedBox = select("Numbers", seeds, String(given.seed), (value) => change({ seed: Number(value) }));
@@ -335,7 +336,10 @@ explorers.define("convolution", (explorer) => {
     count: 2,
     label: "Cell",
     rate: 2,
-    describe: (index) => `${model.side === "input" ? "Input" : "Output"} ${model.example.nameOf(model.side, index)}, ${index + 1} of ${model.example.count(model.side)}`,
+    describe: (index) => {
+      const { example, side } = model;
+      return `${side === "input" ? "Input" : "Output"} ${example.nameOf(side, index)}, ${index + 1} of ${example.count(side)}`;
+    },
     onChange: (index) => {
       model.index = index;
       follow();
