@@ -1,6 +1,7 @@
 """The page's convolution explorer by mouse, touch and keyboard, and how it looks."""
 
 import re
+from itertools import pairwise
 
 import convolution_pages as pages
 import pytest
@@ -169,6 +170,54 @@ def test_tab_reaches_every_control_in_order_and_shows_where_it_is(show):
         seen.append(name.partition(". Arrow")[0])
         assert page.screenshot(clip=figure) != plain, f"nothing shows that {seen[-1]} has the focus"
     assert seen == ORDER
+
+
+# What had the focus, one after the other, and where it is: a control with its label; all measured at one moment.
+KEEP_FOCUSED = "() => { (window.stops ??= []).push(document.activeElement); }"
+STOPS = """() => window.stops.splice(0).map(at => {
+  const box = (at.closest("label") || at).getBoundingClientRect();
+  const name = at.getAttribute("aria-label") || at.closest("label, button").textContent;
+  return [name, box.left, box.top, box.right, box.bottom];
+})"""
+# What follows from a change of the width is done before the frame after the next.
+TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("transposed", [True, False], ids=["transposed", "convolution"])
+def test_tab_goes_as_one_reads_at_every_width(show, transposed, axes):
+    page = show()
+    choose(page, transposed=transposed, axes=axes)
+    grids = []
+    for width in (1280, 768, 577, 576, 390, 320, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(f"innerWidth === {width}")
+        page.evaluate(TWO_FRAMES)
+        page.locator("figure").evaluate("figure => { figure.tabIndex = -1; figure.focus(); }")
+        for _ in ORDER:
+            page.keyboard.press("Tab")
+            page.evaluate(KEEP_FOCUSED)
+        stops = page.evaluate(STOPS)
+        for (name, _, top, right, bottom), (following, *box) in pairwise(stops):
+            after = box[1] >= bottom - 1 or (box[0] >= right - 1 and box[3] > top)
+            assert after, f"{width} pixels wide, {following} comes after {name} and stands before it"
+        grids.append([name.partition(",")[0] for name, *_ in stops if ". Arrow" in name])
+    wide, phone = ["Kernel", "Input", "Output"], ["Input", "Kernel", "Output"]
+    narrow = phone if not transposed and axes == 2 else wide
+    assert grids == [wide] * 3 + [narrow] * 3 + [wide]
+
+
+def test_a_turned_phone_keeps_the_focus(show):
+    page = show(viewport=PHONES[0])
+    choose(page, transposed=False)
+    for name in ("Input", "Kernel"):
+        grid = page.get_by_role("application", name=f"{name}, 4 by 4 cells")
+        grid.focus()
+        for width, height in ((844, 390), (390, 844)):
+            page.set_viewport_size({"width": width, "height": height})
+            first = "Input" if width == 390 else "Kernel"
+            page.get_by_role("application").first.and_(page.get_by_label(f"{first}, ")).wait_for()
+            assert grid.evaluate("grid => grid === document.activeElement"), f"{name} loses the focus"
 
 
 def test_keys_work_on_sliders_and_radio_buttons(show):

@@ -113,6 +113,7 @@ explorers.define("convolution", (explorer) => {
     model.weight = null;
     explorer.stage.classList.toggle("convolution-line", given.axes === 1);
     explorer.stage.classList.toggle("convolution-forwards", !given.transposed);
+    arrange();
     const side = turned || !before ? model.example.setting.coarse : model.side;
     setSide(side);
     const size = model.example.setting.sizeOf(side);
@@ -323,12 +324,23 @@ explorers.define("convolution", (explorer) => {
   views.matrix.element.setAttribute("role", "img");
   const part = (name, title, ...children) => element("div", { className: `convolution-part part-${name}` },
     element("p", { className: "convolution-title" }, element("b", {}, title), ...children.slice(0, 1)), ...children.slice(1));
-  const board = element("div", { className: "convolution-board" },
-    part("kernel", "Kernel", titles.kernel, views.kernel.element),
-    part("input", "Input", titles.input, views.input.element),
-    views.links,
-    part("output", "Output", titles.output, views.output.element));
+  const kernelPart = part("kernel", "Kernel", titles.kernel, views.kernel.element);
+  const inputPart = part("input", "Input", titles.input, views.input.element);
+  const board = element("div", { className: "convolution-board" }, kernelPart, inputPart,
+    views.links, part("output", "Output", titles.output, views.output.element));
   const matrixPart = part("matrix", "Matrix", element("span", {}, "output = matrix · input; the active row or column is lit"), views.matrix.element);
+
+  /** The input comes before the kernel where it needs a line of its own, also for the tab key and screen readers. */
+  const narrow = window.matchMedia("(max-width: 576px)"); // as in convolution.css
+  function arrange() {
+    const { setting, axes } = model.example;
+    const first = narrow.matches && !setting.transposed && axes === 2 ? inputPart : kernelPart;
+    if (board.firstElementChild === first) return;
+    const focused = document.activeElement;
+    board.prepend(first);
+    if (first.contains(focused)) focused.focus({ preventScroll: true });
+  }
+  narrow.addEventListener("change", arrange);
 
   // The timeline describes a cell when it is made, so an example comes first.
   model.example = new Example(given, given.axes, given.seed);
