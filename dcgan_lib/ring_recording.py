@@ -133,7 +133,7 @@ def unpack_runs(packed: Mapping[str, Any]) -> list[UnpackedRun]:
     parts = (2 * points, resolution**2, 4 * packed["arrows"])
     unpacked = []
     for run in packed["runs"]:
-        _check_keys("runs", run, (*_TEXTS, *_CURVES, "frames"))
+        _check_keys("each of packed['runs']", run, (*_TEXTS, *_CURVES, "frames"))
         try:
             data = np.frombuffer(zlib.decompress(base64.b64decode(run["frames"], validate=True)), np.uint8)
         except (ValueError, zlib.error) as error:
@@ -168,10 +168,11 @@ def unpack_real(packed: Mapping[str, Any]) -> NDArray[np.float64]:
 
 
 def _check_keys(name: str, value: object, keys: Sequence[str]) -> None:
+    wanted = f"{name} must be a dictionary as from dcgan_lib.ring_recording.pack_runs"
     if not isinstance(value, Mapping):
-        raise UserError(f"{name} must be a dictionary as from pack_runs, got {reprlib.repr(value)}")
+        raise UserError(f"{wanted}, got {reprlib.repr(value)}")
     if missing := [key for key in keys if key not in value]:
-        raise UserError(f"{name} must have {', '.join(keys)}; {', '.join(missing)} missing")
+        raise UserError(f"{wanted}, got one without {', '.join(missing)}")
 
 
 def _pack_run(run: RecordedRun) -> dict[str, Any]:

@@ -233,7 +233,8 @@ WRONG = {
     "caption": (use("scrubber", ALT, DATA, body=""), "the body must begin with a paragraph, which is the caption"),
     "unlike": (
         use("scrubber", ALT, ":data: unlike"),
-        "unlike.json does not hold what a scrubber shows: format must be 1, got None",
+        "unlike.json does not hold what a scrubber shows: packed must be a dictionary as from "
+        "dcgan_lib.ring_recording.pack_runs, got one without format",
     ),
     "no-json": (
         use("scrubber", ALT, ":data: no-json"),

@@ -120,10 +120,13 @@ def test_a_damaged_file_is_refused(frames):
         spoilt["runs"][0]["frames"] = text
         with pytest.raises(UserError, match=message):
             unpack_runs(spoilt)
-    with pytest.raises(UserError, match=r"packed must have .*; extent missing"):
+    with pytest.raises(UserError, match=r"packed must be a dictionary as from .*\.pack_runs, got one without extent$"):
         unpack_runs({key: value for key, value in packed.items() if key != "extent"})
-    with pytest.raises(UserError, match="packed must have real, extent; real, extent missing"):
+    with pytest.raises(UserError, match=r"got one without real, extent$"):
         unpack_real({})
+    spoilt["runs"][0].pop("good")
+    with pytest.raises(UserError, match=r"each of packed\['runs'\] must be .*, got one without good$"):
+        unpack_runs(spoilt)
     with pytest.raises(UserError, match=r"packed must be a dictionary .*, got 'file'"):
         unpack_runs("file")
 
