@@ -4,25 +4,21 @@
 
 Puts the explorer on a bare page as wide as the book's column, moves its sliders at random, with inputs of 16 x 16 and
 with any, and writes benchmarks/results/convolution-explorer.json. A change is timed from the slider's event until every
-canvas holds its new pixels, as in explorers.py; so is a move of the lit cell. Only changes that lead to a possible
+canvas holds its new pixels, as in scrubber.py; so is a move of the lit cell. Only changes that lead to a possible
 setting count: the others draw nothing. Measure on a machine that has nothing else to do.
 """
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 import sys
 import tempfile
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any
 
-from explorers import SCREENS
-from playwright.sync_api import Browser, sync_playwright
-from training_runs import processor
+from in_browser import headless, on_every_screen, summary
+from playwright.sync_api import Browser
 
 from dcgan_lib.files import write_json
 
@@ -97,17 +93,7 @@ def write_page(folder: Path) -> Path:
     return page
 
 
-def summary(times: list[float]) -> dict[str, float]:
-    """Median, 95th percentile and worst of some times."""
-    return {
-        "count": len(times),
-        "median_ms": round(median(times), 2),
-        "p95_ms": round(quantiles(times, n=20)[-1], 2),
-        "worst_ms": round(max(times), 2),
-    }
-
-
-def measure(browser: Browser, page: Path, screen: dict[str, Any]) -> dict[str, dict[str, float]]:
+def measure(page: Path, browser: Browser, screen: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Return the times, in milliseconds, of one screen."""
     context = browser.new_context(**screen)
     tab = context.new_page()
@@ -128,22 +114,11 @@ def measure(browser: Browser, page: Path, screen: dict[str, Any]) -> dict[str, d
 
 def main() -> int:
     """Run the command line."""
-    installed = os.environ.get("DCGAN_BROWSER") or shutil.which("chromium") or shutil.which("google-chrome")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, headless() as browser:
         page = write_page(Path(folder))
-        browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox", "--disable-gpu"])
         files = sorted(path for path in Path(folder).iterdir() if path.suffix != ".html")
-        result = {
-            "bytes": {file.name: file.stat().st_size for file in files},
-            "screens": {name: measure(browser, page, screen) for name, screen in SCREENS.items()},
-            "hardware": processor(),
-            "versions": {
-                "python": platform.python_version(),
-                "chromium": browser.version,
-                "playwright": version("playwright"),
-            },
-        }
-        browser.close()
+        result = {"bytes": {file.name: file.stat().st_size for file in files}}
+        result |= on_every_screen(browser, partial(measure, page))
     write_json(RESULTS, result)
     for name, times in result["screens"].items():
         print(name, *(f"  {what}: {numbers}" for what, numbers in times.items()), sep="\n")

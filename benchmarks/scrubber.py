@@ -1,6 +1,6 @@
-"""Measure the in-page explorers in headless Chromium: what a page loads, and how long a scrub takes.
+"""Measure the scrubber in headless Chromium: what a page loads, and how long a scrub takes.
 
-    python benchmarks/explorers.py
+    python benchmarks/scrubber.py
 
 Builds the book into a temporary folder, opens its pages from there and writes benchmarks/results/scrubber.json. A scrub
 is timed from the slider's event until every canvas of the explorer holds its new pixels, which reading one of them
@@ -9,19 +9,15 @@ waits for; so the browser's drawing counts, and not our calls alone. Measure on 
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any
 
-from playwright.sync_api import Browser, sync_playwright
-from training_runs import processor
+from in_browser import headless, on_every_screen, summary
+from playwright.sync_api import Browser
 
 from dcgan_lib.files import write_json
 
@@ -30,11 +26,6 @@ RESULTS = ROOT / "benchmarks" / "results" / "scrubber.json"
 PAGE = "training_dynamics.html"
 FILES = ("explorers", "scrubber", "ring-runs")
 """What the page loads for its explorer, without the endings."""
-SCREENS = {
-    "desktop, 1280 x 900": {"viewport": {"width": 1280, "height": 900}, "device_scale_factor": 1},
-    "sharp desktop, 1280 x 900 at 2": {"viewport": {"width": 1280, "height": 900}, "device_scale_factor": 2},
-    "phone, 390 x 844 at 3": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 3},
-}
 
 # Scroll to the explorer; milliseconds until it can be used, which includes loading and decoding its data.
 START = """() => new Promise(resolve => {
@@ -69,7 +60,7 @@ def build(folder: Path) -> Path:
     return folder / "_build" / "html"
 
 
-def measure(browser: Browser, page: Path, screen: dict[str, Any]) -> dict[str, float]:
+def measure(page: Path, browser: Browser, screen: dict[str, Any]) -> dict[str, Any]:
     """Return the times, in milliseconds, of one screen."""
     context = browser.new_context(**screen)
     tab = context.new_page()
@@ -79,34 +70,16 @@ def measure(browser: Browser, page: Path, screen: dict[str, Any]) -> dict[str, f
     tab.evaluate(SCRUB)  # once to get warm
     times = tab.evaluate(SCRUB)
     context.close()
-    return {
-        "start_ms": round(started, 1),
-        "frames": len(times),
-        "scrub_median_ms": round(median(times), 2),
-        "scrub_p95_ms": round(quantiles(times, n=20)[-1], 2),
-        "scrub_worst_ms": round(max(times), 2),
-    }
+    return {"start_ms": round(started, 1), "scrub": summary(times)}
 
 
 def main() -> int:
     """Run the command line."""
-    installed = os.environ.get("DCGAN_BROWSER") or shutil.which("chromium") or shutil.which("google-chrome")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, headless() as browser:
         html = build(Path(folder))
-        browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox", "--disable-gpu"])
         files = [file for name in FILES for file in sorted((html / "_static" / "explorers").glob(f"{name}.*"))]
-        result = {
-            "page": PAGE,
-            "bytes": {file.name: file.stat().st_size for file in files},
-            "screens": {name: measure(browser, html / PAGE, screen) for name, screen in SCREENS.items()},
-            "hardware": processor(),
-            "versions": {
-                "python": platform.python_version(),
-                "chromium": browser.version,
-                "playwright": version("playwright"),
-            },
-        }
-        browser.close()
+        result = {"page": PAGE, "bytes": {file.name: file.stat().st_size for file in files}}
+        result |= on_every_screen(browser, partial(measure, html / PAGE))
     write_json(RESULTS, result)
     for name, times in result["screens"].items():
         print(f"{name}: {times}")
