@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/checkerboard.py train cats            # every way, every seed
     OMP_NUM_THREADS=1 python benchmarks/checkerboard.py train fashion-mnist --data-root FOLDER
+    OMP_NUM_THREADS=1 python benchmarks/checkerboard.py early cats            # then, the first steps as D sees them
     OMP_NUM_THREADS=1 python benchmarks/checkerboard.py time                  # time ratios, on one core
     python benchmarks/checkerboard.py picture                                 # the chapter's first figure
 
@@ -42,6 +43,9 @@ SCORED, SHOWN, SHOWN_NAME = 1000, 8, "shown.pt"
 
 STAGES = {"cats": (50, 100, 200, 500, 1000, 2000), "fashion-mnist": (50, 100, 200, 500, 1000)}
 """Steps after which the pattern is measured, the last being the end; before the first step it is measured, too."""
+
+EARLY = (0, 50, 200)
+"""Steps after which the pattern is measured as D sees it, in grey levels as well."""
 
 RECIPE = "r1"
 REPORTING = {"log_every": 50, "sample_every": 10_000, "checkpoint_every": 500, "device": "cpu"}
@@ -127,6 +131,35 @@ def train_all(stored: dict[str, Any], name: str, data_root: Path | None, runs: P
     images.save_png(torch.cat(shown), RECORDED / f"checkerboard-{name}.png", columns=SHOWN, padding=0)
 
 
+def as_d_sees(generator: models.Generator) -> dict[str, float]:
+    """Pattern and contrast of what D gets to see: weights not averaged, batch norm in train mode.
+
+    ``pattern`` and ``contrast`` are root mean squares over images and channels, in grey levels of 0 to 255: of the
+    average tile, and of what differs from the image's mean. Their squared ratio is a share of the variance like
+    ``score``, which is the mean of such shares.
+    """
+    with torch.no_grad():
+        pictures = generator.train()(latent.sample_latent(SCORED, generator.latent_dim, seed=0)).double()
+    pattern = checkerboard.average_tile(pictures).square().mean().sqrt().item()
+    contrast = pictures.var(dim=(2, 3), unbiased=False).mean().sqrt().item()
+    score = checkerboard.checkerboard_score(pictures)
+    return {"score": score, "pattern": 127.5 * pattern, "contrast": 127.5 * contrast}
+
+
+def measure_early(stored: dict[str, Any], name: str, data_root: Path | None) -> None:
+    """Add the first steps, as D sees them, to every stored run on a data set; training is short enough to repeat."""
+    dataset = data.load_dataset(name, IMAGE_SIZE, root=data_root)
+    for run in (run for run in stored["runs"] if run["data"] == name):
+        run["early"] = {}
+        for steps in EARLY:
+            generator, discriminator = networks(run["upsampling"], run["seed"], dataset.channels)
+            if steps:
+                config = replace(CONFIG, steps=steps, seed=run["seed"])
+                training.train(generator, discriminator, dataset, config, progress=False)
+            run["early"][str(steps)] = as_d_sees(generator)
+        print(name, run["upsampling"], run["seed"], run["early"], flush=True)
+
+
 def median_seconds(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median processor time of each action, in seconds; they take turns, so that a busy moment meets all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
@@ -182,6 +215,7 @@ def summary(stored: dict[str, Any]) -> dict[str, Any]:
     for run in stored["runs"]:
         kept = {name: run[name] for name in ("data", "upsampling", "seed")}
         kept["scores"] = {step: {p: round(v, 5) for p, v in by.items()} for step, by in run["scores"].items()}
+        kept["early"] = {step: {q: round(v, 5) for q, v in by.items()} for step, by in run.get("early", {}).items()}
         kept["frechet_distance"] = round(run["evaluation"]["frechet_distance"], 3)
         kept["frechet_floor"] = round(run["evaluation"]["frechet_floor"], 3)
         if run["seed"] == SEEDS[0]:
@@ -195,7 +229,7 @@ def summary(stored: dict[str, Any]) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "time", "picture"])
+    parser.add_argument("what", choices=["train", "early", "time", "picture"])
     parser.add_argument("data", nargs="*", help=f"data sets to train on: {', '.join(STAGES)}")
     parser.add_argument("--data-root", type=Path, help="where torchvision's data sets are")
     parser.add_argument("--runs", type=Path, default=Path("runs") / "checkerboard", help="folder of the runs")
@@ -211,6 +245,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.what == "train":
         for name in options.data:
             train_all(stored, name, options.data_root, options.runs)
+    elif options.what == "early":
+        for name in options.data:
+            measure_early(stored, name, options.data_root)
+        write_json(RESULTS, stored)
     else:
         stored["time"] = time_ways()
         write_json(RESULTS, stored)

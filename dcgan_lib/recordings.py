@@ -67,7 +67,10 @@ class UpsamplingRun:
         data: Name of the real images.
         upsampling: As in ``models.build_generator``.
         seed: Seed of the run.
-        scores: Step -> period -> checkerboard score of generated images.
+        scores: Step -> period -> checkerboard score of generated images: before the first step as D sees them, later of
+            the averaged generator.
+        early: Step -> the first steps as D sees them, weights not averaged and batch norm in train mode: ``score`` with
+            period 2, and the root mean squares ``pattern`` and ``contrast`` in grey levels of 0 to 255.
         frechet_distance: At the end, as from ``metrics.evaluate``.
         frechet_floor: Real images against other real images.
         spectrum: Power of the images at the end at each horizontal frequency, (S,): ``checkerboard.power_spectrum``,
@@ -78,6 +81,7 @@ class UpsamplingRun:
     upsampling: str
     seed: int
     scores: dict[int, dict[int, float]]
+    early: dict[int, dict[str, float]]
     frechet_distance: float
     frechet_floor: float
     spectrum: Tensor | None
@@ -118,6 +122,7 @@ def load_upsampling_runs() -> UpsamplingRuns:
     runs = []
     for run in stored["runs"]:
         run["scores"] = {int(step): _by_period(scores) for step, scores in run["scores"].items()}
+        run["early"] = {int(step): measured for step, measured in run["early"].items()}
         spectrum = run.pop("spectrum", None)
         runs.append(UpsamplingRun(**run, spectrum=None if spectrum is None else torch.tensor(spectrum)))
     ways = list(dict.fromkeys(run.upsampling for run in runs))

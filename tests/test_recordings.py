@@ -63,6 +63,7 @@ def test_the_ways_to_double_were_measured_alike():
             assert [run.seed for run in runs] == seeds
             assert [list(run.scores) for run in runs] == [stages] * len(seeds)
             assert {tuple(scores) for run in runs for scores in run.scores.values()} == {(2, 4)}
+            assert [list(run.early) for run in runs] == [[0, 50, 200]] * len(seeds)
             assert [run.spectrum is None for run in runs] == [False, True]
             assert {run.frechet_floor for run in runs} == {found.of(data, "resize")[0].frechet_floor}
             assert found.samples[data][way].shape == (8, channels, 32, 32)
@@ -81,6 +82,7 @@ def test_what_ships_is_the_summary_of_the_results():
         assert run.frechet_distance == round(full["evaluation"]["frechet_distance"], 3)
         scores = {int(s): {int(p): round(v, 5) for p, v in by.items()} for s, by in full["scores"].items()}
         assert run.scores == scores
+        assert run.early == {int(s): {q: round(v, 5) for q, v in by.items()} for s, by in full["early"].items()}
         seen = results["training"]["batch_size"] * found.steps[run.data]
         assert full["last_record"]["images"] == seen  # as many images for every way
 
@@ -93,6 +95,18 @@ def test_untrained_scores_follow_from_the_seed(way):
         drawn = generator(sample_latent(1000, 100, seed=0))
     for period, score in run.scores[0].items():
         assert checkerboard_score(drawn, period) == pytest.approx(score, rel=0.02, abs=2e-5)
+
+
+@pytest.mark.parametrize("way", ["transposed", "transposed-5", "resize"])
+def test_the_first_measurement_in_grey_levels_follows_from_the_seed(way):
+    run = recordings.load_upsampling_runs().of("cats", way)[0]
+    with torch.no_grad():
+        drawn = build_generator(32, 3, width=32, upsampling=way).train()(sample_latent(1000, 100, seed=0)).numpy()
+    grey = 127.5 * (drawn - drawn.mean(axis=(2, 3), keepdims=True))
+    phases = [grey[:, :, i::2, j::2].mean(axis=(2, 3)) for i in range(2) for j in range(2)]
+    assert run.early[0]["contrast"] == pytest.approx(np.sqrt(np.mean(grey**2)), rel=0.01)
+    assert run.early[0]["pattern"] == pytest.approx(np.sqrt(np.mean(np.square(phases))), rel=0.02)
+    assert run.early[0]["score"] == pytest.approx(run.scores[0][2], abs=1e-5)
 
 
 def test_recorded_spectra_are_those_of_real_numbers():
