@@ -1,6 +1,9 @@
 """The chapters in a real JupyterLab: every cell runs, and the widgets' controls change what they show."""
 
+import ast
 import base64
+import hashlib
+import html
 import io
 import json
 import os
@@ -10,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -20,6 +24,8 @@ import pytest
 from chapter_rules import code_cells
 from notebooks import chapters
 from PIL import Image
+
+from dcgan_lib.widgets import convolution_explorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -99,6 +105,8 @@ def page(browser):
     page = context.new_page()
     page.set_default_timeout(START * 500)
     yield page
+    # A kernel that nobody uses any more would keep its memory, and one that still plays its processor too.
+    page.evaluate("window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown()")
     context.close()
 
 
@@ -132,13 +140,12 @@ def run_all(page) -> list[str]:
     return [text.strip() for text in page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()]
 
 
-def picture_changes(page, picture, before: bytes) -> bool:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if picture.screenshot() != before:
-            return True
-        page.wait_for_timeout(250)
-    return False
+def until(page, holds: Callable[[], bool], otherwise: str) -> None:
+    """Wait until something holds; fail with a sentence if it never does."""
+    deadline = time.monotonic() + START
+    while not holds():
+        assert time.monotonic() < deadline, otherwise
+        page.wait_for_timeout(100)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -150,6 +157,46 @@ def test_chapter_runs_from_top_to_bottom(page, lab, path):
         move_sliders(page)
     if any("gan_player(" in cell.source for cell in cells):
         play_the_game(page)
+    for cell in cells:
+        if "convolution_explorer(" in cell.source:
+            change_the_convolution(page, cell.source)
+
+
+def png(picture) -> bytes:
+    """The file that the picture of a widget shows."""
+    encoded = picture.evaluate(
+        """async image => {
+            let bytes;
+            while (!bytes) {
+                try {
+                    bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+                } catch (error) {  // a new picture has come, and the old one's address is gone
+                    await new Promise(requestAnimationFrame);
+                }
+            }
+            return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
+        }"""
+    )
+    return base64.b64decode(encoded)
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """What a PNG shows, (height, width, 3)."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def in_kernel(page, expression: str) -> str:
+    """What an expression is in the chapter's kernel, once it has done what the page asked of it before."""
+    return page.evaluate(
+        """async expression => {
+            const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
+            const content = { code: '', silent: true, user_expressions: { value: expression } };
+            const reply = await kernel.requestExecute(content).done;
+            return reply.content.user_expressions.value.data['text/plain'];
+        }""",
+        expression,
+    )
 
 
 def move_sliders(page) -> None:
@@ -158,19 +205,27 @@ def move_sliders(page) -> None:
     explorer.scroll_into_view_if_needed()
     picture = explorer.locator("img.widget-image").first
     picture.wait_for(state="visible")
-    handles = explorer.locator(".noUi-handle")
-    assert handles.count() >= 3
-    for number in range(3):
-        before = picture.screenshot()
-        handles.nth(number).focus()
+
+    def shown(control: str, value: float) -> bytes:
+        """The picture, once the kernel knows a control's value and the page shows what the kernel has drawn."""
+        wanted = repr(value)
+        value_now = f"round(float(explorer.{control}.value), 6)"
+        until(page, lambda: in_kernel(page, value_now) == wanted, f"{control} does not become {wanted}")
+        drawn = in_kernel(page, "__import__('hashlib').sha256(explorer.picture.value).hexdigest()").strip("'")
+        until(page, lambda: hashlib.sha256(png(picture)).hexdigest() == drawn, f"{control} sends no picture")
+        return png(picture)
+
+    pictures = [shown("interpolation", 0.0)]
+    for number, (control, value) in enumerate({"interpolation": 0.12, "sliders[0]": 1.2, "sliders[1]": 1.2}.items()):
+        explorer.locator(".noUi-handle").nth(number).focus()
         for _ in range(12):
             page.keyboard.press("ArrowRight")
-        assert picture_changes(page, picture, before), f"slider {number} leaves the picture as it was"
-    before = picture.screenshot()
+        pictures.append(shown(control, value))
+        assert pictures[-1] != pictures[-2], f"{control} leaves the picture as it was"
     seed = explorer.locator("input[type=number]").first
     seed.fill("4321")
     seed.press("Enter")
-    assert picture_changes(page, picture, before), "the seed leaves the picture as it was"
+    assert shown("seed_a", 4321.0) != pictures[-1], "the seed leaves the picture as it was"
 
 
 def play_the_game(page) -> None:
@@ -183,14 +238,7 @@ def play_the_game(page) -> None:
     def shown(says: str) -> np.ndarray:
         """The picture's pixels without its title, once the status says what is expected."""
         player.get_by_text(says, exact=False).first.wait_for()
-        encoded = picture.evaluate(
-            """async image => {
-                const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
-                return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
-            }"""
-        )
-        with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
-            return np.asarray(image.convert("RGB"))[30:]
+        return pixels(png(picture))[30:]
 
     def click(name: str) -> None:
         player.get_by_role("button", name=name).click()
@@ -225,6 +273,57 @@ def play_the_game(page) -> None:
     shown("Moment 0 of 0. Steps of D: 0, of G: 0.")
 
 
-@pytest.mark.parametrize("widget", ["latent_explorer(", "gan_player("])
+def change_the_convolution(page, source: str) -> None:
+    """Change the setting of the convolution explorer with the keyboard: words and picture follow, as they do in Python.
+
+    Args:
+        page: With the chapter that has run.
+        source: The cell that shows the explorer; its arguments make the same one here, to be compared with.
+    """
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    (call,) = [node for node in calls if ast.unparse(node.func) == "widgets.convolution_explorer"]
+    same = convolution_explorer(**{given.arg: ast.literal_eval(given.value) for given in call.keywords})
+    assert same.sliders["stride"].value == 2
+    explorer = page.locator(".jp-OutputArea-output", has=page.get_by_role("button", name="transposed")).first
+    explorer.scroll_into_view_if_needed()
+    picture = explorer.locator("img.widget-image").first
+    picture.wait_for(state="visible")
+    words = explorer.locator(".widget-html-content", has_text="Output size =")
+
+    def shown() -> tuple[str, np.ndarray]:
+        """Words and picture, once they are those of the explorer here."""
+        plain = html.unescape(re.sub("<[^>]*>", "", same.words.value.replace("<br>", " ")))
+        drawn = pixels(same.picture.value)
+        until(page, lambda: words.inner_text().split() == plain.split(), f"the words do not become: {plain}")
+        until(page, lambda: np.array_equal(pixels(png(picture)), drawn), f"the picture is not that of: {plain}")
+        return plain, drawn
+
+    def press(slider: str, key: str) -> tuple[str, np.ndarray]:
+        handle = explorer.locator(".widget-slider", has_text=slider).locator(".noUi-handle")
+        handle.focus()
+        page.keyboard.press(key)
+        same.sliders[slider].value += {"ArrowLeft": -1, "ArrowRight": 1}[key]
+        return shown()
+
+    beginning = shown()
+    finer = press("stride", "ArrowLeft")
+    assert "stride=2" in beginning[0]
+    assert "stride=2" not in finer[0]
+    assert not np.array_equal(finer[1], beginning[1])
+    impossible = press("stride", "ArrowLeft")
+    assert "Impossible: stride=0 must be" in impossible[0]
+    assert np.array_equal(impossible[1], finer[1])
+    assert press("stride", "ArrowRight")[0] == finer[0]
+    larger = press("kernel", "ArrowRight")
+    assert larger[0] != finer[0]
+    assert not np.array_equal(larger[1], finer[1])
+    reset = explorer.get_by_role("button", name="Reset")
+    reset.focus()
+    page.keyboard.press("Enter")
+    same.reset.click()
+    assert shown()[0] == beginning[0]
+
+
+@pytest.mark.parametrize("widget", ["latent_explorer(", "gan_player(", "convolution_explorer("])
 def test_a_chapter_has_the_widget(widget):
     assert any(widget in path.read_text(encoding="utf-8") for path in CHAPTERS)
