@@ -111,12 +111,12 @@ def page(browser):
 
 
 def command(page, name: str, timeout: int) -> None:
-    """Execute a command of JupyterLab, as its menus do, and wait until it has ended."""
+    """Execute a command of JupyterLab, as its menus do, and wait until it has ended, well or not."""
     page.evaluate(
         """name => {
-            window.ended = false;
-            const end = () => { window.ended = true; };
-            jupyterapp.commands.execute(name).then(end, end);
+            window.ended = null;
+            const end = how => () => { window.ended = how; };
+            jupyterapp.commands.execute(name).then(end("well"), error => end(`${name}: ${error}`)());
         }""",
         name,
     )
@@ -127,7 +127,12 @@ def open_chapter(page, lab: str, name: str) -> None:
     """Open a chapter in a fresh workspace and wait for its kernel."""
     page.goto(f"{lab}/lab/workspaces/{Path(name).stem}/tree/{name}?token={TOKEN}", wait_until="load")
     page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-CodeCell")
-    page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.wait_for_function(
+        """() => {
+            const context = jupyterapp.shell.currentWidget?.sessionContext, kernel = context?.session?.kernel;
+            return context?.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+        }"""
+    )
 
 
 def run_all(page) -> list[str]:
@@ -137,6 +142,7 @@ def run_all(page) -> list[str]:
     command(page, "notebook:run-all-cells", RUN)
     errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
     assert errors == []
+    assert page.evaluate("window.ended") == "well"
     return [text.strip() for text in page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()]
 
 
