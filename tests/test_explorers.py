@@ -586,7 +586,9 @@ def test_with_reduced_motion_playing_is_a_row_of_stills(opened, address):
     stride = -(-FRAMES // 20)
     assert all(frame % stride == 0 for frame, _ in seen)
     assert 2 <= len(seen) <= 4  # two a second at this speed
-    assert all(milliseconds >= 500 * frame / stride for frame, milliseconds in seen)
+    # A still comes no sooner than half a second after the one before, up to the frame of the screen it is drawn in.
+    early = {frame: milliseconds for frame, milliseconds in seen if milliseconds < 500 * frame / stride - 20}
+    assert early == {}
 
 
 # --- touch ------------------------------------------------------------------------------------------------------------
