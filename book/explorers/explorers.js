@@ -291,8 +291,9 @@ window.explorers = (() => {
       const tick = (now) => {
         const stride = reduced.matches ? Math.ceil(this.count / 20) : 1;
         const rate = reduced.matches ? stride : this.rate;
-        due += Math.min(now - last, 1000) / 1000 * rate * this.speed;
-        last = now;
+        // The first tick may bear the time at which its frame began, before the button was pressed.
+        due += Math.min(Math.max(now - last, 0), 1000) / 1000 * rate * this.speed;
+        last = Math.max(now, last);
         const forward = stride * Math.floor(due / stride);
         due -= forward;
         this.move(this.index + forward);
