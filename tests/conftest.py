@@ -74,6 +74,31 @@ def browser():
         browser.close()
 
 
+@pytest.fixture
+def opened(browser):
+    """Open pages in contexts of their own; each keeps what console and network report."""
+    from pages import watched_page
+
+    contexts = []
+
+    def open_page(url: str, live: bool = True, **options):
+        context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 1000}, "color_scheme": "light"} | options
+        )
+        contexts.append(context)
+        page = watched_page(context)
+        page.goto(url, wait_until="load")
+        if live:
+            page.wait_for_selector(".explorer-live")
+            page.locator(".explorer input[type=range]").scroll_into_view_if_needed()
+            page.wait_for_timeout(100)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
 def build_book(root: Path, output: Path) -> subprocess.CompletedProcess:
     """Build the book of a checkout with the options of `make book`, into ``output``/_build.
 

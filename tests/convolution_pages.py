@@ -1,17 +1,12 @@
 """A small book with convolution explorers, and how tests use what is on its pages."""
 
 import re
-import threading
-from functools import partial
-from http.server import ThreadingHTTPServer
 
 import pytest
-from test_book import QuietHandler
-from test_explorers import build, opened, write_book  # noqa: F401 - a fixture among them
+from pages import build, serve, write_book
 
 from dcgan_lib.convolution_examples import LIMITS
 
-PHONES = [{"width": 390, "height": 844}, {"width": 320, "height": 640}]
 NAMES = tuple(LIMITS)
 
 
@@ -37,14 +32,12 @@ def html(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(html):
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=html)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve(html) as address:
+        yield address
 
 
 @pytest.fixture
-def show(opened, address):  # noqa: F811
+def show(opened, address):
     """Open a page of the small book when its explorers live; afterwards nothing may have gone wrong on any."""
     pages = []
 

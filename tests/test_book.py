@@ -1,9 +1,6 @@
 """The built pages in a real browser: no error, no request to another host, and everything on them works."""
 
 import re
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nbformat
@@ -13,6 +10,7 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from chapter_rules import code_cells
 from conftest import ROOT, build_book, copy_checkout
+from pages import serve, watched_page
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -26,39 +24,21 @@ DESKTOP = {"width": 1280, "height": 900}
 THEIR_VIOLATIONS = {"region"}
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files without a log."""
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture(scope="module")
 def address(built_book):
     """Where the book is served."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=built_book)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve(built_book) as address:
+        yield address
 
 
 @pytest.fixture
 def page(browser):
     """A fresh page that keeps what the console and the network report in `page.errors` and `page.foreign`."""
     context = browser.new_context(viewport=DESKTOP, color_scheme="light")
-    page = context.new_page()
+    page = watched_page(context)
     page.set_default_timeout(90_000)
-    page.errors, page.foreign = [], []
-    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("requestfailed", lambda request: page.errors.append(f"failed: {request.url}"))
-    page.on("request", lambda request: None if is_local(request.url) else page.foreign.append(request.url))
     yield page
     context.close()
-
-
-def is_local(url: str) -> bool:
-    return url.startswith(("http://127.0.0.1:", "file://", "data:", "blob:"))
 
 
 def settle(page, url):

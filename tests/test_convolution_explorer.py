@@ -4,11 +4,11 @@ import random
 import re
 from itertools import product
 
-import convolution_pages as pages
+import convolution_pages
 import pytest
 import torch
 from convolution_pages import LISTEN, NAMES, SLIDERS, choose, lit_cell, now, text, use, written
-from test_explorers import build, write_book
+from pages import build, write_book
 from torch import nn
 from torch.nn import functional
 
@@ -16,7 +16,7 @@ from dcgan_lib.convolution import RULES, ConvolutionSetting, explain_impossible
 from dcgan_lib.convolution_examples import FORMULAS, LIMITS, ConvolutionExample, example_values, pytorch_line
 
 # pytest finds fixtures by the names of the file that uses them.
-address, html, opened, show = pages.address, pages.html, pages.opened, pages.show
+address, html, show = convolution_pages.address, convolution_pages.html, convolution_pages.show
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

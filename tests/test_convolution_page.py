@@ -3,22 +3,20 @@
 import re
 from itertools import pairwise
 
-import convolution_pages as pages
+import convolution_pages
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import ROOT
-from convolution_pages import LISTEN, PHONES, SLIDERS, WRITTEN, choose, lit, now, text
-from test_explorers import swipe
+from convolution_pages import LISTEN, SLIDERS, WRITTEN, choose, lit, now, text
+from pages import PHONES, SOURCES, swipe
 
 from dcgan_lib.convolution import ConvolutionSetting
 from dcgan_lib.convolution_examples import ConvolutionExample
 
 # pytest finds fixtures by the names of the file that uses them.
-address, html, opened, show = pages.address, pages.html, pages.opened, pages.show
+address, html, show = convolution_pages.address, convolution_pages.html, convolution_pages.show
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SOURCES = ROOT / "book" / "explorers"
 SCRIPTS = [
     "convolution-arithmetic.js",
     "convolution-controls.js",

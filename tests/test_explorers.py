@@ -4,26 +4,19 @@ import base64
 import json
 import re
 import shutil
-import subprocess
-import sys
-import threading
 import zlib
-from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT
-from test_book import QuietHandler, is_local
+from pages import PHONES, SOURCES, build, serve, swipe, write_book
 
 from dcgan_lib.ring_recording import unpack_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SOURCES = ROOT / "book" / "explorers"
-PHONES = [{"width": 390, "height": 844}, {"width": 320, "height": 640}]
 
 # --- made-up runs, known before they are packed -----------------------------------------------------------------------
 
@@ -88,21 +81,6 @@ RUNS = made_up_runs()
 
 # --- a small book -----------------------------------------------------------------------------------------------------
 
-CONFIGURATION = f"""
-import sys
-sys.path.insert(0, {str(ROOT / "book" / "_ext")!r})
-project = "small"
-extensions = ["myst_nb", "explorers"]
-exclude_patterns = ["_build"]
-myst_enable_extensions = ["colon_fence"]
-numfig = True
-html_theme = "sphinx_book_theme"
-html_theme_options = {{"navbar_persistent": []}}
-html_context = {{"default_mode": "auto"}}
-html_static_path = [{str(ROOT / "book" / "_static")!r}]
-html_css_files = ["book.css"]
-html_favicon = {str(ROOT / "book" / "images" / "favicon.svg")!r}
-"""
 USE = """:::{explorer} scrubber
 :name: NAME
 :alt: Two squares with points.
@@ -119,32 +97,6 @@ PAGES = {
     "far": "# Far\n\n" + "A line.\n\n" * 200 + USE.replace("NAME", "fig-far"),
     "deep/page": "# Deep\n\n" + USE.replace("NAME", "fig-deep"),
 }
-
-
-def write_book(folder: Path, pages: dict[str, str], data: dict[str, str]) -> Path:
-    shutil.copytree(SOURCES, folder / "explorers", ignore=shutil.ignore_patterns("*.json"))
-    (folder / "conf.py").write_text(CONFIGURATION, encoding="utf-8")
-    for name, text in pages.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    for name, text in data.items():
-        (folder / "explorers" / f"{name}.json").write_text(text, encoding="utf-8")
-    return folder
-
-
-def build(folder: Path, builder: str = "html", *options: str) -> subprocess.CompletedProcess:
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-q",
-        "-b",
-        builder,
-        *options,
-        str(folder),
-        str(folder / "_build" / builder),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -310,39 +262,8 @@ LAST = FRAMES - 1
 @pytest.fixture(scope="module")
 def address(html):
     """Where the small book is served."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=html)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture
-def opened(browser):
-    """Open pages in contexts of their own; each keeps what console and network report."""
-    contexts = []
-
-    def open_page(url: str, live: bool = True, **options):
-        context = browser.new_context(
-            **{"viewport": {"width": 1280, "height": 1000}, "color_scheme": "light"} | options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.errors, page.foreign, page.asked = [], [], []
-        page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("requestfailed", lambda request: page.errors.append(f"failed: {request.url}"))
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("request", lambda request: None if is_local(request.url) else page.foreign.append(request.url))
-        page.goto(url, wait_until="load")
-        if live:
-            page.wait_for_selector(".explorer-live")
-            page.locator(RANGE).scroll_into_view_if_needed()
-            page.wait_for_timeout(100)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
+    with serve(html) as address:
+        yield address
 
 
 def index(page) -> int:
@@ -601,16 +522,6 @@ def test_with_reduced_motion_playing_is_a_row_of_stills(opened, address, script)
 
 
 # --- touch ------------------------------------------------------------------------------------------------------------
-
-
-def swipe(page, start: tuple[float, float], end: tuple[float, float], steps: int = 6) -> None:
-    """A finger from one place to another, as the browser's own input."""
-    session = page.context.new_cdp_session(page)
-    (x, y), (to_x, to_y) = start, end
-    points = [[{"x": x + (to_x - x) * i / steps, "y": y + (to_y - y) * i / steps}] for i in range(steps + 1)]
-    for kind, touches in [("touchStart", points[0]), *(("touchMove", p) for p in points[1:]), ("touchEnd", [])]:
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
-        page.wait_for_timeout(20)
 
 
 @pytest.fixture

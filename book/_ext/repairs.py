@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from docutils.nodes import document
@@ -45,10 +46,31 @@ def skip_aliases(app: Sphinx, what: str, name: str, obj: object, skip: bool, opt
     return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
+REDIRECT = """<!doctype html>
+<html lang="{language}">
+<meta charset="utf-8">
+<title>{title}</title>
+<link rel="icon" href="_static/{icon}">
+<meta http-equiv="refresh" content="0; url={target}">
+<p><a href="{target}">{title}</a></p>
+</html>
+"""
+
+
+def complete_redirect(app: Sphinx, exception: Exception | None) -> None:
+    """Make ``index.html`` a whole page: for a bare redirect browsers ask for an icon that is not there."""
+    index = Path(app.outdir) / "index.html"
+    if exception is None and app.builder.format == "html" and app.config.root_doc != "index" and index.exists():
+        names = {"language": app.config.language, "title": app.config.html_title or app.config.project}
+        target, icon = f"{app.config.root_doc}.html", Path(app.config.html_favicon).name
+        index.write_text(REDIRECT.format(**names, target=target, icon=icon), encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
     app.connect("html-page-context", repair, priority=900)
     app.connect("autodoc-process-docstring", keep_text, priority=100)  # napoleon's own is 500
     app.connect("autodoc-process-docstring", restore_text, priority=900)
     app.connect("autodoc-skip-member", skip_aliases)
+    app.connect("build-finished", complete_redirect, priority=900)  # after the redirect is written
     return {"parallel_read_safe": True, "parallel_write_safe": True}
