@@ -50,7 +50,7 @@ REDIRECT = """<!doctype html>
 <html lang="{language}">
 <meta charset="utf-8">
 <title>{title}</title>
-<link rel="icon" href="_static/{icon}">
+<link rel="icon" href="data:,">
 <meta http-equiv="refresh" content="0; url={target}">
 <p><a href="{target}">{title}</a></p>
 </html>
@@ -58,12 +58,14 @@ REDIRECT = """<!doctype html>
 
 
 def complete_redirect(app: Sphinx, exception: Exception | None) -> None:
-    """Make ``index.html`` a whole page: for a bare redirect browsers ask for an icon that is not there."""
+    """Make ``index.html`` a whole page: for a bare redirect browsers ask for an icon that is not there.
+
+    The icon is empty, since a request for one would be cut off as the browser moves on.
+    """
     index = Path(app.outdir) / "index.html"
     if exception is None and app.builder.format == "html" and app.config.root_doc != "index" and index.exists():
         names = {"language": app.config.language, "title": app.config.html_title or app.config.project}
-        target, icon = f"{app.config.root_doc}.html", Path(app.config.html_favicon).name
-        index.write_text(REDIRECT.format(**names, target=target, icon=icon), encoding="utf-8")
+        index.write_text(REDIRECT.format(**names, target=f"{app.config.root_doc}.html"), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
