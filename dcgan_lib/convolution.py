@@ -145,9 +145,7 @@ class ConvolutionSetting:
 
     def _forwards(self, cell: int, limit: int) -> list[Tap]:
         """The cells ``cell * s - p + k * d``, one for each place k, as far as they are among the ``limit`` cells."""
-        first = cell * self.stride - self.padding
-        taps = (Tap(first + place * self.dilation, place) for place in range(self.kernel))
-        return [tap for tap in taps if 0 <= tap.cell < limit]
+        return [tap for tap in stamp(self, cell) if 0 <= tap.cell < limit]
 
     def _backwards(self, cell: int, limit: int) -> list[Tap]:
         """The cells, among ``limit``, from which ``_forwards`` arrives at this one."""
@@ -157,6 +155,17 @@ class ConvolutionSetting:
             if missed_by == 0 and 0 <= origin < limit:
                 taps.append(Tap(origin, place))
         return taps
+
+
+def stamp(setting: ConvolutionSetting, cell: int) -> list[Tap]:
+    """Where a window or stamp lies along one axis, what falls on the padding included: cells below 0 or beyond the end.
+
+    Args:
+        setting: The operation.
+        cell: The output of a convolution whose window it is, or the input of a transposed one whose stamp it is.
+    """
+    first = cell * setting.stride - setting.padding
+    return [Tap(first + place * setting.dilation, place) for place in range(setting.kernel)]
 
 
 def explain_impossible(

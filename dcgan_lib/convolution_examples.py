@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dcgan_lib.convolution import RULES, ConvolutionSetting, Tap
+from dcgan_lib.convolution import RULES, ConvolutionSetting
 from dcgan_lib.errors import UserError
 
 LIMITS = {
@@ -246,17 +246,6 @@ def pytorch_line(
 def name_of(cell: tuple[int, ...]) -> str:
     """A cell in words: ``3`` in a sequence, ``(3, 2)``, row and column, in an image."""
     return str(cell[0]) if len(cell) == 1 else f"({', '.join(map(str, cell))})"
-
-
-def stamp(setting: ConvolutionSetting, cell: int) -> list[Tap]:
-    """Where a window or stamp lies along one axis, what falls on the padding included: cells below 0 or beyond the end.
-
-    Args:
-        setting: The operation.
-        cell: The output of a convolution whose window it is, or the input of a transposed one whose stamp it is.
-    """
-    first = cell * setting.stride - setting.padding
-    return [Tap(first + place * setting.dilation, place) for place in range(setting.kernel)]
 
 
 def _check_axes(axes: int) -> None:

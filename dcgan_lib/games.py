@@ -264,8 +264,9 @@ def measured_factor(points: ArrayLike) -> float:
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
         raise UserError(f"points must have shape (N, 2) with N at least 3; got {points.shape}")
     distances = radius(points)
-    if not (np.isfinite(distances) & (distances > 0)).all():
-        first = int(np.argmin(np.isfinite(distances) & (distances > 0)))
+    usable = np.isfinite(distances) & (distances > 0)
+    if not usable.all():
+        first = int(np.argmin(usable))
         raise UserError(f"points must be finite and off the equilibrium; points[{first}] is {points[first].tolist()}")
     slope, _ = np.polyfit(np.arange(len(points)), np.log(distances), 1)
     return math.exp(slope)

@@ -171,10 +171,10 @@ def optimal_critic(p: Density, q: Density) -> Function:
     def difference(x: Tensor) -> Tensor:
         return q.cdf(x) - p.cdf(x)
 
-    ends = grid(p, q).points[[0, -1]].tolist()
+    points, weights = grid(p, q)
+    ends = points[[0, -1]].tolist()
     knots = torch.tensor([ends[0], *sign_changes(difference, p, q), ends[1]], dtype=torch.float64)
     # The sign of the whole integral over a piece: safer than that of one value, which may be a rounding error.
-    points, weights = grid(p, q)
     piece = torch.bucketize(points, knots[1:-1])
     slopes = torch.zeros(len(knots) - 1, dtype=torch.float64).index_add(0, piece, weights * difference(points)).sign()
     lengths = knots[1:] - knots[:-1]

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dcgan_lib.convolution import ConvolutionSetting, explain_impossible
-from dcgan_lib.convolution_examples import LIMITS, ConvolutionExample, example_values, pytorch_line, stamp
+from dcgan_lib.convolution import ConvolutionSetting, explain_impossible, stamp
+from dcgan_lib.convolution_examples import LIMITS, ConvolutionExample, example_values, pytorch_line
 from dcgan_lib.errors import UserError
 from dcgan_lib.plots.convolution_example import draw_example
 

@@ -16,7 +16,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from dcgan_lib.convolution_examples import ConvolutionExample, stamp
+from dcgan_lib.convolution import stamp
+from dcgan_lib.convolution_examples import ConvolutionExample
 from dcgan_lib.plots.convolution import place_colour
 from dcgan_lib.plots.look import PALETTE, WIDTH, BookFigure, style
 
