@@ -43,6 +43,10 @@ class TrainingConfig:
     a run the half-life is a twentieth of the images seen, so that the first weights are soon forgotten."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutions. auto: bfloat16 where the processor has instructions for it."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """Compile the networks with torch.compile. auto: on a GPU. On a CPU it gains nothing and takes half a minute."""
+    deterministic: bool = False
+    """Use only operations that give the same bits in every run on the same machine; slower on a GPU."""
     device: str = "auto"
     """cuda, cuda:1, mps or cpu. auto: the first of them there is."""
     seed: int = 0
@@ -53,6 +57,8 @@ class TrainingConfig:
     """Steps between two grids of samples; the z of a grid never change."""
     checkpoint_every: int = 1000
     """Steps between two checkpoints; one more is written at the end."""
+    stop_on_spike: float = 1000.0
+    """Stop, and keep the last checkpoint, when a logged loss is this many times its usual size. 0: never."""
 
     def __post_init__(self) -> None:
         """Reject values that cannot work, before anything is computed."""
@@ -69,6 +75,7 @@ class TrainingConfig:
         _check_range(self, "instance_noise", 0, 10)
         _check_range(self, "r1_gamma", 0, 1e6)
         _check_range(self, "average_half_life", 0, 1e12)
+        _check_range(self, "stop_on_spike", 0, 1e12)
         _check_range(self, "seed", 0, 2**63 - 1)
         if not isinstance(self.seed, int):
             raise UserError(f"seed={self.seed} must be a whole number")
@@ -80,6 +87,10 @@ class TrainingConfig:
             raise UserError(f"label_smoothing has no meaning for the loss {self.loss}; set it to 0")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise UserError(f"precision={self.precision!r} is unknown; choose auto, float32 or bfloat16")
+        if self.compile not in ("auto", "yes", "no"):
+            raise UserError(f"compile={self.compile!r} is unknown; choose auto, yes or no")
+        if not isinstance(self.deterministic, bool):
+            raise UserError(f"deterministic={self.deterministic!r} must be True or False")
 
     @property
     def last_step(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -12,6 +13,8 @@ from dcgan_lib.errors import UserError
 def get_device(name: str = "auto") -> torch.device:
     """Choose where to compute: CUDA, else Apple MPS, else the CPU.
 
+    Of several processes that ``torchrun`` started on one computer, each gets a GPU of its own.
+
     Args:
         name: ``"auto"``, or the device wanted.
 
@@ -20,7 +23,9 @@ def get_device(name: str = "auto") -> torch.device:
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -38,9 +43,15 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
         device: Where they run.
         precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device is fast with it.
     """
+    dtype = autocast_dtype(device, precision)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def autocast_dtype(device: torch.device, precision: str) -> torch.dtype:
+    """The type in which the convolutions compute; arguments as for :func:`autocast`."""
     if precision == "auto":
         precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -6,38 +6,37 @@ function of ``(seed, t)`` too. So a resumed run needs no random state to continu
 
 from __future__ import annotations
 
-import json
 import math
+import statistics
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from dcgan_lib import checkpoint, losses
+from dcgan_lib import checkpoint, distributed, losses
+from dcgan_lib.acceleration import accelerated, adam, uncompiled
+from dcgan_lib.averaging import WeightAverage
+from dcgan_lib.batches import Batches
 from dcgan_lib.config import TrainingConfig
-from dcgan_lib.data import ImageDataset, to_model_range
+from dcgan_lib.data import ImageDataset
 from dcgan_lib.device import autocast, get_device
 from dcgan_lib.errors import UserError
-from dcgan_lib.files import atomic_write, write_json
-from dcgan_lib.images import save_png
 from dcgan_lib.interrupt import StopRequest, graceful_stop
 from dcgan_lib.latent import generate, sample_latent
 from dcgan_lib.models import Discriminator, Generator
-from dcgan_lib.seeds import batch_indices, mixed_seed
+from dcgan_lib.run_folder import RunFolder, locked
+from dcgan_lib.seeds import mixed_seed
 
 __all__ = ["History", "TrainingConfig", "get_device", "train", "train_step"]
 
-METRICS_NAME = "metrics.jsonl"
 GRID_COUNT = 64
-# What may differ when a run is resumed: how long it goes on, how it reports, where it computes.
-CHANGEABLE = {"steps", "minutes", "device", "log_every", "sample_every", "checkpoint_every"}
+USUAL = 20  # records whose median is the usual size of a loss
 
 
 @dataclass
@@ -76,11 +75,11 @@ def train_step(
     """One step of each player, in the order of the paper: D on a real and a fake batch, then G against the new D.
 
     Both batches go through D apart, so that its batch norm never mixes them, and G's step uses the same fakes again,
-    as the authors' own code does.
+    as the authors' own code does. Nothing here waits for the device, and no gradient is computed that nobody uses.
 
     Args:
-        generator: G, in train mode.
-        discriminator: D, in train mode.
+        generator: G, in train mode; perhaps in DistributedDataParallel.
+        discriminator: D, in train mode; likewise.
         d_optimizer: Optimizer of D's parameters.
         g_optimizer: Optimizer of G's parameters.
         real: Real images in [-1, 1], float (N, C, S, S).
@@ -99,11 +98,14 @@ def train_step(
     autocast_context = autocast(real.device, config.precision)
     penalise = penalise and config.r1_gamma > 0
 
+    judge = discriminator.module if isinstance(discriminator, nn.parallel.DistributedDataParallel) else discriminator
+
     # D's step. Its loss must not reach G: detach() cuts the graph there.
     real = _with_noise(real.detach(), config.instance_noise, random).requires_grad_(penalise)
     with autocast_context:
         fake = generator(z)
-        real_logits = discriminator(real).float()
+        with uncompiled(judge, penalise):  # compiled gradients cannot be differentiated again
+            real_logits = discriminator(real).float()
         fake_logits = discriminator(_with_noise(fake.detach(), config.instance_noise, random)).float()
     d_loss = loss(real_logits, fake_logits, **options).d_loss
     total = d_loss
@@ -113,9 +115,9 @@ def train_step(
     total.backward()
     d_optimizer.step()
 
-    # G's step. The gradient passes through D, but nobody needs D's own weight gradients.
-    with autocast_context, _frozen(discriminator):
-        new_logits = discriminator(_with_noise(fake, config.instance_noise, random)).float()
+    # G's step. The gradient passes through D, but nobody needs D's own weight gradients, and nobody shares them.
+    with autocast_context, _frozen(judge):
+        new_logits = judge(_with_noise(fake, config.instance_noise, random)).float()
     g_loss = loss(real_logits.detach(), new_logits, **options).g_loss
     g_optimizer.zero_grad(set_to_none=True)
     g_loss.backward()
@@ -142,6 +144,8 @@ def train(
     """Train both networks in place.
 
     Ctrl-C and SIGTERM end the run after the step at hand and leave it resumable; a second Ctrl-C stops at once.
+    Inside :func:`dcgan_lib.distributed.join` the processes train one pair of networks together; all of them must see
+    the same run directory.
 
     Args:
         generator: G.
@@ -157,17 +161,27 @@ def train(
         The history, with the generator to sample from.
 
     Raises:
-        UserError: If sizes do not match, the folder holds a run already or none to resume, a file cannot be written,
-            or a loss stops being finite (the last good checkpoint is then kept).
+        UserError: If sizes do not match, the folder holds a run already, none to resume or one that another process
+            is training, a file cannot be read or written, the memory is full, a loss stops being finite or leaps, or
+            another process of the run is lost. The last good checkpoint is then kept.
     """
     config = config or TrainingConfig()
     _check_shapes(generator, discriminator, dataset)
-    run = _Run(generator, discriminator, dataset, config)
-    if run_dir is not None:
-        run.open_folder(Path(run_dir), resume, data_options or {})
-    elif resume:
+    if resume and run_dir is None:
         raise UserError("resume needs the folder of the run: give run_dir")
-    with graceful_stop() as stop:
+    with ExitStack() as stack:
+        stop = stack.enter_context(graceful_stop())
+        run = _Run(generator, discriminator, dataset, config, distributed.current())
+        if run_dir is not None:
+            folder = Path(run_dir)
+            if run.world.is_first:
+                if resume:
+                    checkpoint.load_config(folder)  # without a run there, no folder is made
+                stack.enter_context(locked(folder))
+            run.open_folder(folder, resume, data_options or {})
+        stack.callback(run.batches.close)
+        stack.enter_context(run.explained())
+        stack.enter_context(accelerated(config, run.device, run.generator, run.discriminator))
         return run.play(stop, progress)
 
 
@@ -191,18 +205,21 @@ class _Run:
     """The state of one run: networks, optimizers, average, step, clock and history."""
 
     def __init__(
-        self, generator: Generator, discriminator: Discriminator, dataset: ImageDataset, config: TrainingConfig
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        dataset: ImageDataset,
+        config: TrainingConfig,
+        world: distributed.World,
     ) -> None:
-        self.device = get_device(config.device)
+        self.device, self.world = get_device(config.device), world
         layout = {"device": self.device, "memory_format": torch.channels_last}
         self.generator, self.discriminator = generator.to(**layout).train(), discriminator.to(**layout).train()
-        self.average = average_model(self.generator, config) if config.average_half_life else None
-        self.d_optimizer, self.g_optimizer = (
-            torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2))
-            for network in (discriminator, generator)
-        )
+        self.average = WeightAverage(self.generator, config) if config.average_half_life else None
+        self.d_optimizer, self.g_optimizer = (adam(n.parameters(), config) for n in (discriminator, generator))
         self.dataset, self.config, self.folder = dataset, config, None
-        self.images = dataset.images.to(self.device)
+        self.share = world.share(config.batch_size)
+        self.batches = Batches(dataset, config.batch_size, config.seed, self.device, self.share)
         self.history = History(generator=self.sampler)
         self.clock, self.grid_z = _Clock(), sample_latent(GRID_COUNT, generator.latent_dim, config.seed)
         self.sums: dict[str, Tensor] = {}
@@ -211,15 +228,20 @@ class _Run:
     @property
     def sampler(self) -> Generator:
         """The generator to sample from."""
-        return self.generator if self.average is None else self.average.module
+        return self.generator if self.average is None else self.average.generator
+
+    @property
+    def _writes(self) -> bool:
+        """Whether this process writes into the run's folder."""
+        return self.folder is not None and self.world.is_first
 
     def play(self, stop: StopRequest, progress: bool) -> History:
         """Train until the steps or the minutes are over, or a signal asks to stop."""
         config, history = self.config, self.history
-        deadline = 60 * config.minutes if config.minutes else math.inf
+        self.players = self.world.wrap(self.generator), self.world.wrap(self.discriminator)
         self.clock.start()
-        with _progress_bar(progress, history.step, config.last_step) as bar:
-            while history.step < config.last_step and self.clock.seconds < deadline and not stop.asked:
+        with _progress_bar(progress and self.world.is_first, history.step, config.last_step) as bar:
+            while history.step < config.last_step and not self._is_over(stop):
                 self._advance()
                 if history.step % config.log_every == 0:
                     self._log(bar)
@@ -228,36 +250,43 @@ class _Run:
                 if history.step % config.checkpoint_every == 0:
                     self.save()
                 bar.update()
-        history.interrupted = stop.asked
         self._log()
         self._save_grid()
         self.save()
         self.sampler.eval()
         return history
 
+    def _is_over(self, stop: StopRequest) -> bool:
+        """Whether time is up or a signal has come, in any process: all of them end with the same step."""
+        late = self.config.minutes is not None and self.clock.seconds >= 60 * self.config.minutes
+        reason = self.world.maximum(2 if stop.asked else int(late))
+        self.history.interrupted = reason == 2
+        return reason > 0
+
     def _advance(self) -> None:
         step, config = self.history.step, self.config
-        indices = batch_indices(len(self.images), config.batch_size, step, config.seed)
-        real = to_model_range(self.images[indices.to(self.device)]).contiguous(memory_format=torch.channels_last)
         random = torch.Generator(self.device).manual_seed(mixed_seed(config.seed, step))
-        z = torch.randn(config.batch_size, self.generator.latent_dim, generator=random, device=self.device)
+        z = torch.randn(config.batch_size, self.generator.latent_dim, generator=random, device=self.device)[self.share]
+        if self.world.rank:  # z is cut from one draw for all; noise is drawn by each process for its own images
+            random.manual_seed(mixed_seed(config.seed, step, stream=1 + self.world.rank))
         values = train_step(
-            self.generator, self.discriminator, self.d_optimizer, self.g_optimizer,
-            real, z, config, random, penalise=step % config.r1_every == 0,
+            *self.players, self.d_optimizer, self.g_optimizer,
+            self.batches.real(step), z, config, random, penalise=step % config.r1_every == 0,
         )  # fmt: skip
-        if self.average is not None:
-            self.average.update_parameters(self.generator)
-        self.sums = {name: value + self.sums.get(name, 0) for name, value in values.items()}
         self.history.step, self.since_log = step + 1, self.since_log + 1
+        if self.average is not None:
+            self.average.update(self.generator, self.history.step)
+        self.sums = {name: value + self.sums.get(name, 0) for name, value in values.items()}
 
     def _log(self, bar: tqdm | None = None) -> None:
         """Average what happened since the last record; the only place where the host waits for the device."""
         if not self.since_log:
             return
         history, batch = self.history, self.config.batch_size
-        means = {name: float(value) / self.since_log for name, value in self.sums.items()}
+        means = self.world.mean({name: float(value) / self.since_log for name, value in self.sums.items()})
         if not all(map(math.isfinite, means.values())):
-            raise self._diverged("the loss is")
+            raise self._diverged("the loss is not finite")
+        self._check_spike(means)
         before = history.records[-1] if history.records else {"seconds": 0.0}
         seconds = self.clock.seconds
         rate = self.since_log * batch / max(seconds - before["seconds"], 1e-9)
@@ -267,24 +296,46 @@ class _Run:
         self.sums, self.since_log = {}, 0
         if bar is not None:
             bar.set_postfix({name: f"{means[name]:.3f}" for name in ("d_loss", "g_loss")}, refresh=False)
-        if self.folder:
-            _append_line(self.folder / METRICS_NAME, json.dumps(record))
+        if self._writes:
+            self.folder.append(record)
+
+    def _check_spike(self, means: Mapping[str, float]) -> None:
+        """Refuse a loss that leaps far above its usual size: what follows is lost, and must not be saved."""
+        for name in ("d_loss", "g_loss"):
+            usual = [abs(value) for value in self.history.column(name)[-USUAL:]]
+            size = max(1.0, statistics.median(usual)) if usual else math.inf
+            if 0 < self.config.stop_on_spike < abs(means[name]) / size:
+                raise self._diverged(f"{name} leapt to {means[name]:.3g}, its usual size being {size:.3g},")
 
     def _diverged(self, what: str) -> UserError:
-        kept = f"; the last good checkpoint is still in {self.folder}" if self.folder else ""
         return UserError(
-            f"{what} not finite at step {self.history.step}; "
-            f"try a lower learning rate, --precision float32, or some instance noise{kept}"
+            f"{what} at step {self.history.step}; "
+            f"try a lower learning rate, --precision float32, or some instance noise{self._kept()}"
         )
 
-    def _save_grid(self) -> None:
-        if self.folder:
-            images = generate(self.sampler, self.grid_z)
-            save_png(images, self.folder / "samples" / f"step-{self.history.step:06d}.png")
+    def _kept(self) -> str:
+        return f"; the last good checkpoint is still in {self.folder.path}" if self.folder else ""
 
-    def open_folder(self, folder: Path, resume: bool, data_options: Mapping[str, Any]) -> None:
-        """Begin a run in ``folder``, or continue the one that is there."""
-        self.folder = folder
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say in one line what to do when memory is full or another process is lost."""
+        with distributed.lost_process(f"start the same command again with --resume{self._kept()}"):
+            try:
+                yield
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                raise UserError(
+                    f"the memory of the device {self.device} is full at step {self.history.step}; "
+                    f"try a smaller --batch-size or --width{self._kept()}"
+                ) from error
+
+    def _save_grid(self) -> None:
+        if self._writes:
+            self.folder.write_grid(generate(self.sampler, self.grid_z), self.history.step)
+
+    def open_folder(self, path: Path, resume: bool, data_options: Mapping[str, Any]) -> None:
+        """Begin a run in the folder ``path``, or continue the one that is there."""
         config = {
             "data": {"name": self.dataset.name} | dict(data_options),
             "generator": self.generator.architecture,
@@ -292,71 +343,45 @@ class _Run:
             "training": asdict(self.config),
             "versions": {"torch": torch.__version__, "device": str(self.device)},
         }
+        folder = RunFolder(path, config)
         if resume:
-            _check_unchanged(checkpoint.load_config(folder), config)
-            self._restore(checkpoint.load_state(folder))
-        else:
-            checkpoint.check_no_run(folder)
-        write_json(folder / checkpoint.CONFIG_NAME, config)
-        lines = "".join(json.dumps(record) + "\n" for record in self.history.records)
-        with atomic_write(folder / METRICS_NAME) as temporary:
-            temporary.write_text(lines, encoding="utf-8")
+            folder.check_resumable()
+            self._restore(checkpoint.load_state(path))
+        elif self.world.is_first:
+            checkpoint.check_no_run(path)
+        self.folder = folder
+        if self._writes:
+            folder.write_config(self.history.records)
         if not resume:
             self.save()  # so that a run can be resumed from its first moment, and a full disk shows at once
 
     def save(self) -> None:
         """Write both checkpoint files; refuses to replace good weights by ones that are not finite."""
-        if not self.folder:
+        if self.folder:
+            self._log()  # in every process, since it looks at the losses of all of them
+        if not self._writes:
             return
-        self._log()
         if not all(bool(value.isfinite().all()) for value in self.generator.parameters()):
-            raise self._diverged("G's weights are")
+            raise self._diverged("G's weights are not finite")
         networks = {"generator": self.generator, "discriminator": self.discriminator}
-        state = {name: network.state_dict() for name, network in networks.items()}
-        state |= {"d_optimizer": self.d_optimizer.state_dict(), "g_optimizer": self.g_optimizer.state_dict()}
         if self.average is not None:
-            networks["average"] = self.average.module
-            state["average"] = self.average.state_dict()
+            networks["average"] = self.average.generator
+        state = {name: target.state_dict() for name, target in self._parts().items()}
         state |= {"step": self.history.step, "seconds": self.clock.seconds, "records": self.history.records}
-        checkpoint.save_state(self.folder, state)
-        checkpoint.save_weights(self.folder / checkpoint.WEIGHTS_NAME, networks, self.history.step)
+        checkpoint.save_state(self.folder.path, state)
+        checkpoint.save_weights(self.folder.path / checkpoint.WEIGHTS_NAME, networks, self.history.step)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        targets = {"generator": self.generator, "discriminator": self.discriminator}
-        targets |= {"d_optimizer": self.d_optimizer, "g_optimizer": self.g_optimizer}
-        if self.average is not None:
-            targets["average"] = self.average
-        for name, target in targets.items():
+        for name, target in self._parts().items():
             checkpoint.restore(target, state.get(name), name)
         self.history.step, self.clock = state["step"], _Clock(state["seconds"])
         self.history.records = list(state["records"])
 
-
-def _append_line(path: Path, line: str) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; the last checkpoint is unchanged") from error
-
-
-def average_model(generator: Generator, config: TrainingConfig) -> AveragedModel:
-    """An exponential moving average of G's weights and batch-norm statistics (Yazici et al. 2019).
-
-    With the half-life ``h``, in images, ``average = decay * average + (1 - decay) * weights`` after each step, with
-    ``decay = 0.5 ** (batch_size / h)``; ``h`` is at most a twentieth of the images seen so far.
-    """
-
-    def update(averages: list[Tensor], values: list[Tensor], updates: Tensor) -> None:
-        seen = config.batch_size * (int(updates) + 1)
-        half_life = min(config.average_half_life, 0.05 * seen)
-        decay = 0.5 ** (config.batch_size / half_life)
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, values, 1 - decay)
-        else:  # batch norm's count of batches
-            torch._foreach_copy_(averages, values)
-
-    return AveragedModel(generator, multi_avg_fn=torch.no_grad()(update), use_buffers=True)
+    def _parts(self) -> dict[str, Any]:
+        """All that changes in training, by the names of a saved state."""
+        parts = {"generator": self.generator, "discriminator": self.discriminator}
+        parts |= {"d_optimizer": self.d_optimizer, "g_optimizer": self.g_optimizer}
+        return parts if self.average is None else parts | {"average": self.average}
 
 
 @contextmanager
@@ -392,11 +417,6 @@ def _check_shapes(generator: Generator, discriminator: Discriminator, dataset: I
         raise UserError(f"channels and sizes differ: {described}; build all three alike")
 
 
-def _check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    now = json.loads(json.dumps(now))
-    for section in ("data", "generator", "discriminator", "training"):
-        for name in now[section]:
-            old, new = before[section].get(name), now[section][name]
-            if old != new and name not in CHANGEABLE:
-                option = "data" if name == "name" else name.replace("_", "-")
-                raise UserError(f"--{option} is {old} in this run and cannot become {new}; leave it out to resume")
+def _is_out_of_memory(error: Exception) -> bool:
+    # A CPU's allocator has no error of its own.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

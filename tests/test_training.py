@@ -22,6 +22,7 @@ from dcgan_lib.errors import UserError
 from dcgan_lib.images import make_grid
 from dcgan_lib.interrupt import graceful_stop
 from dcgan_lib.latent import generate, sample_latent
+from dcgan_lib.run_folder import LOCK_NAME
 from dcgan_lib.seeds import batch_indices
 from dcgan_lib.training import TrainingConfig, train, train_step
 
@@ -313,51 +314,6 @@ def test_every_loss_trains(loss):
     assert np.isfinite(history.column("d_loss")).all()
 
 
-# --- averaging --------------------------------------------------------------------------------------------------------
-
-
-def test_average_is_the_recursion_it_says_in_double_precision(monkeypatch):
-    snapshots = []
-    original = training.train_step
-
-    def spy(generator, *args, **kwargs):
-        values = original(generator, *args, **kwargs)
-        snapshots.append({name: tensor.double().clone() for name, tensor in generator.state_dict().items()})
-        return values
-
-    monkeypatch.setattr(training, "train_step", spy)
-    half_life = 0.5  # images: the twentieth of the images seen is the shorter one at step 2 only
-    history = run(configure(average_half_life=half_life, learning_rate=0.05))
-    average = snapshots[0]
-    for step, weights in enumerate(snapshots[1:], start=2):
-        decay = 0.5 ** (4 / min(half_life, step * 4 / 20))
-        for name, value in weights.items():
-            average[name] = decay * average[name] + (1 - decay) * value
-    averaged = history.generator.state_dict()
-    assert averaged.keys() == average.keys()
-    assert any(name.endswith("running_var") for name in averaged)
-    for name, value in averaged.items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-6, msg=name)
-            assert name.endswith("4.0.weight") or not torch.equal(value.double(), snapshots[-1][name]), name
-        else:
-            assert value == 6  # batches seen are counted, not averaged
-
-
-def test_long_half_lives_average_over_a_twentieth_of_the_run():
-    """The decay of step t is 0.5 ** (20 / t) while the half-life asked for is longer than t / 20 batches."""
-    generator, _ = networks()
-    average = training.average_model(generator, configure(average_half_life=1e9))
-    expected = None
-    for step in range(1, 8):
-        with torch.no_grad():
-            generator.layers[0][0].weight.fill_(step**2)
-        average.update_parameters(generator)
-        decay = 0.5 ** (20 / step)
-        expected = step**2 if expected is None else decay * expected + (1 - decay) * step**2
-    assert average.module.layers[0][0].weight.mean().item() == pytest.approx(expected, rel=1e-5)
-
-
 # --- the order of the images ------------------------------------------------------------------------------------------
 
 
@@ -408,7 +364,7 @@ def test_contents_of_a_run_folder(tmp_path):
     history = run(configure(log_every=2), folder, data_options={"limit": 10})
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     grids = ["samples/step-000003.png", "samples/step-000006.png"]
-    assert files == ["checkpoint.safetensors", "config.json", "metrics.jsonl", *grids, "state.pt"]
+    assert files == [LOCK_NAME, "checkpoint.safetensors", "config.json", "metrics.jsonl", *grids, "state.pt"]
 
     config = load_config(folder)
     assert config["data"] == {"name": "tiny", "limit": 10}
@@ -546,7 +502,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before(tmp_path
     assert "\n" not in str(error.value)
     monkeypatch.undo()
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
-    assert not list(tmp_path.glob(".*"))  # no temporary file stays behind
+    assert [path.name for path in tmp_path.glob(".*")] == [LOCK_NAME]  # no temporary file stays behind
     assert run(configure(), tmp_path, resume=True).step == 6
 
 
