@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from dcgan_lib import checkpoint
+from dcgan_lib import checkpoint, distributed
+from dcgan_lib.acceleration import keep_freed_memory
 from dcgan_lib.config import RECIPES, TrainingConfig
 from dcgan_lib.data import load_dataset
 from dcgan_lib.device import get_device
@@ -110,10 +111,16 @@ class ExportOptions:
 
 
 def run_train(options: TrainOptions) -> int:
-    """``dcgan train``."""
+    """``dcgan train``; under ``torchrun``, one of several processes that train together."""
+    keep_freed_memory()
+    device = get_device(options.training.device)
+    with distributed.join(device) as world:
+        return _train(options, device, world.is_first)
+
+
+def _train(options: TrainOptions, device: torch.device, talks: bool) -> int:
     data, config, output = options.data, options.training, run_folder(options)
-    device = get_device(config.device)
-    if not options.resume:
+    if talks and not options.resume:
         checkpoint.check_no_run(output)  # before the data are loaded, which takes a while
     dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
     width = (32 if device.type == "cpu" else 64) if options.width is None else options.width
@@ -121,13 +128,15 @@ def run_train(options: TrainOptions) -> int:
     discriminator = build_discriminator(data.image_size, dataset.channels, width, options.batch_norm)
     root = None if data.data_root is None else str(data.data_root)
     stored = {"image_size": data.image_size, "limit": data.limit, "data_root": root}
-    print(f"{len(dataset):,} images of {data.data}, {data.image_size}x{data.image_size}; width {width}; {device}")
+    if talks:
+        print(f"{len(dataset):,} images of {data.data}, {data.image_size}x{data.image_size}; width {width}; {device}")
     history = train(generator, discriminator, dataset, config, output, options.resume, stored)
-    done = "interrupted" if history.interrupted else "done"
-    quoted = shlex.quote(str(output))
-    print(f"{done} after {history.step:,} steps; grids in {output / 'samples'}")
-    print(f"continue:  dcgan train --output {quoted} --resume{_needed_to_continue(config, history)}")
-    print(f"sample:    dcgan sample --run {quoted}")
+    if talks:
+        done = "interrupted" if history.interrupted else "done"
+        quoted = shlex.quote(str(output))
+        print(f"{done} after {history.step:,} steps; grids in {output / 'samples'}")
+        print(f"continue:  dcgan train --output {quoted} --resume{_needed_to_continue(config, history)}")
+        print(f"sample:    dcgan sample --run {quoted}")
     return INTERRUPTED if history.interrupted else 0
 
 

@@ -7,6 +7,7 @@ number of processes, so that a run may go on with another number of them.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -76,7 +77,9 @@ class World:
         if self.size == 1:
             return network
         # Several forward passes precede one backward pass here; buffers that are sent round in between would spoil it.
-        return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+        parallel = nn.parallel.DistributedDataParallel
+        renamed = "forward_sync_buffers" in inspect.signature(parallel).parameters  # since PyTorch 2.14
+        return parallel(network, **{"forward_sync_buffers" if renamed else "broadcast_buffers": False})
 
 
 def current() -> World:
