@@ -1,32 +1,36 @@
 """Save and load a run: weights, optimizers, configuration and place in the run.
 
-A run directory holds ``checkpoint.safetensors``, the networks' weights for everyone, and ``state.pt``, the complete
-state for resuming. Each is replaced in one atomic step and is whole by itself, so a kill between the two leaves both
-loadable. Nothing is unpickled: safetensors holds numbers only, and ``state.pt`` is read with ``weights_only=True``.
+A run directory holds ``checkpoint.safetensors``, the networks' weights for everyone, and ``state.safetensors``, the
+complete state for resuming. Each is replaced in one atomic step and is whole by itself, so a kill between the two
+leaves both loadable. Both carry a checksum of every byte (:mod:`dcgan_lib.tensor_file`), and neither can hold code.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
+import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
+from dcgan_lib import nested, tensor_file
 from dcgan_lib.errors import UserError
-from dcgan_lib.files import atomic_write
 from dcgan_lib.models import Discriminator, Generator, build_discriminator, build_generator
 
 WEIGHTS_NAME = "checkpoint.safetensors"
-STATE_NAME = "state.pt"
+STATE_NAME = "state.safetensors"
 CONFIG_NAME = "config.json"
 PRETRAINED = Path(__file__).parent / "pretrained"
+
+_EARLIER_STATE_NAME = "state.pt"
+_DESCRIPTION = "json"  # the tensor, uint8, that says how those of a state belong together; the others begin with "/"
+_MOST_STEPS = 10**12  # as many as a configuration may ask for
+# How an optimizer computes is for the machine at hand to say; what it computes comes from the file.
+_ARITHMETIC = {"foreach", "fused", "capturable", "differentiable"}
 
 
 def save_weights(
@@ -49,60 +53,26 @@ def save_weights(
         for key, value in network.state_dict().items()
     }
     architectures = {name: network.architecture for name, network in networks.items()}
-    metadata = {"format": "dcgan_lib", "architectures": json.dumps(architectures), "step": str(step)}
-    content = to_bytes(tensors, metadata)  # written by us, so that a full disk is an OSError with its reason
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content)
+    tensor_file.write(path, tensors, {"architectures": json.dumps(architectures), "step": str(step)})
 
 
 def load_weights(path: str | Path, name: str) -> Generator | Discriminator:
     """Rebuild one network from a file written by ``save_weights``, on the CPU and in eval mode.
 
     Raises:
-        UserError: If the file is missing, truncated, of another origin, lacks the network, or holds tensors that do
-            not fit the architecture it names.
+        UserError: If the file is missing, truncated, damaged in any byte, of another origin, without a checksum (from
+            an earlier version), lacks the network, or holds tensors that do not fit the architecture it names.
     """
-    path = Path(path)
-    architectures = read_architectures(path)
-    if name not in architectures:
-        raise UserError(f"{path} holds no {name!r}, only {', '.join(sorted(architectures))}")
-    build = build_discriminator if name == "discriminator" else build_generator
-    try:
-        with torch.device("meta"):  # no memory is taken until the shapes are known to be right
-            network = build(**architectures[name])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path} names an architecture that cannot be built: {error}") from error
-    with safe_open(path, framework="pt") as file:
-        keys = [key for key in file.keys() if key.startswith(f"{name}.")]  # noqa: SIM118 - not a dict
-        expected = network.state_dict()
-        for key, tensor in expected.items():
-            stored = f"{name}.{key}"
-            if stored not in keys or tuple(file.get_slice(stored).get_shape()) != tuple(tensor.shape):
-                raise UserError(f"{path} is damaged or altered: {stored} is missing or has the wrong shape")
-        state = {key: file.get_tensor(f"{name}.{key}").to(tensor.dtype) for key, tensor in expected.items()}
-    network.load_state_dict(state, assign=True)
-    return network.eval().requires_grad_(True)
+    return _build(Path(path), *_read_weights(path), name)
 
 
 def read_architectures(path: str | Path) -> dict[str, dict[str, Any]]:
     """Names and architectures of the networks in a weights file.
 
     Raises:
-        UserError: If the file is missing, truncated or not written by this package.
+        UserError: If the file is missing, truncated, damaged or not written by this package.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no checkpoint at {path}; train one with: dcgan train --output RUN")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        if metadata.get("format") != "dcgan_lib":
-            raise UserError(f"{path} was not written by dcgan_lib; see models.load_in_order for foreign weights")
-        return {name: dict(value) for name, value in json.loads(metadata["architectures"]).items()}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is truncated or not a safetensors file ({error})") from error
-    except (json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged or altered: its description of the networks cannot be read") from error
+    return _read_weights(path)[0]
 
 
 def load_generator(path: str | Path) -> Generator:
@@ -117,7 +87,8 @@ def load_generator(path: str | Path) -> Generator:
     path = Path(path)
     if path.is_dir():
         path = path / WEIGHTS_NAME
-    return load_weights(path, "average" if "average" in read_architectures(path) else "generator")
+    architectures, tensors = _read_weights(path)
+    return _build(path, architectures, tensors, "average" if "average" in architectures else "generator")
 
 
 def load_pretrained(name: str) -> Generator:
@@ -170,65 +141,159 @@ def check_no_run(folder: str | Path) -> None:
 
 
 def save_state(run_dir: str | Path, state: Mapping[str, Any]) -> None:
-    """Write the complete training state, a mapping of tensors and plain values, to ``state.pt``, atomically."""
-    content = io.BytesIO()  # torch.save's own errors do not say what is wrong with the disk
-    torch.save(dict(state), content)
-    with atomic_write(Path(run_dir) / STATE_NAME) as temporary:
-        temporary.write_bytes(content.getbuffer())
+    """Write the complete training state to ``state.safetensors``, atomically.
+
+    Args:
+        run_dir: The folder of the run.
+        state: Tensors and plain values in lists, tuples and mappings; what :mod:`dcgan_lib.nested` can hold.
+    """
+    tensors, text = nested.take_apart(dict(state))
+    # A tensor of bytes, for the header is limited and a long run has many records.
+    tensors[_DESCRIPTION] = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    tensor_file.write(Path(run_dir) / STATE_NAME, tensors, {"holds": "training state"})
 
 
 def load_state(run_dir: str | Path) -> dict[str, Any]:
-    """Read what ``save_state`` wrote, on the CPU and without unpickling anything but tensors and plain values.
+    """Read what ``save_state`` wrote, equal in every type and bit, with all tensors on the CPU.
 
     Raises:
-        UserError: If the file is missing, truncated, or holds anything else.
+        UserError: If the file is missing, truncated, damaged in any byte, from an earlier version, or holds anything
+            else.
     """
     path = Path(run_dir) / STATE_NAME
     if not path.is_file():
+        if (path.parent / _EARLIER_STATE_NAME).is_file():
+            raise UserError(f"{run_dir} was written by an earlier version of dcgan_lib and cannot be resumed; "
+                            "start a new run in another folder")  # fmt: skip
         raise UserError(f"no run to resume in {run_dir}: {STATE_NAME} is missing; start it without resume")
+    tensors, _ = tensor_file.read(
+        path,
+        if_damaged="put back a copy of it, or start a new run in another folder",
+        if_foreign="only what dcgan train wrote can be resumed",
+    )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} holds more than tensors and was not loaded; it may have been tampered with") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is truncated or damaged and cannot be resumed from") from error
-    if not isinstance(state, dict) or not _is_place(state):
-        raise UserError(f"{path} was not written by dcgan_lib")
+        state = nested.put_together(tensors, tensors.pop(_DESCRIPTION).numpy().tobytes())
+        if not _is_place(state):
+            raise ValueError("not a place in a run")
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} holds no training state; was another file copied over it?") from error
     return state
 
 
-def restore(target: nn.Module | torch.optim.Optimizer, state: Any, name: str) -> None:
-    """Load ``state`` into a network or optimizer.
+def restore(target: Any, state: Any, name: str) -> None:
+    """Load ``state`` into a network, an average of networks or an optimizer.
+
+    An optimizer keeps the ways to compute that it was made with, such as ``fused``: they are the machine's, and a run
+    may be resumed on another.
+
+    Args:
+        target: Anything with ``state_dict`` and ``load_state_dict``.
+        state: What its ``state_dict`` returned.
+        name: What to call it in the error's message.
 
     Raises:
-        UserError: If it does not fit.
+        UserError: If it does not fit; the target is then unchanged.
     """
     try:
+        if isinstance(target, torch.optim.Optimizer):
+            state = _fitting_optimizer_state(target, state)
+        elif _kinds(state) != _kinds(target.state_dict()):
+            raise ValueError("other names, shapes or types")
         target.load_state_dict(state)
-        if isinstance(target, torch.optim.Optimizer):  # which, unlike a network, does not look at shapes
-            _check_moments(target)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the saved {name} does not fit this network; were its options changed?") from error
 
 
-def _is_place(state: dict[str, Any]) -> bool:
+def _read_weights(path: str | Path) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
+    """Architectures of the networks in a weights file, and all its tensors."""
+    if not Path(path).is_file():
+        raise UserError(f"no checkpoint at {path}; train one with: dcgan train --output RUN")
+    tensors, metadata = tensor_file.read(
+        path,
+        if_damaged="copy it again from where it came, or train again; resuming a run writes its weights anew",
+        if_foreign="see models.load_in_order for foreign weights",
+    )
+    try:
+        architectures = json.loads(metadata["architectures"])
+        return {name: dict(value) for name, value in architectures.items()}, tensors
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged or altered: its description of the networks cannot be read") from error
+
+
+def _build(
+    path: Path, architectures: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor], name: str
+) -> Generator | Discriminator:
+    """The network called ``name``; no tensor of another shape or kind of number than its architecture's passes."""
+    if name not in architectures:
+        raise UserError(f"{path} holds no {name!r}, only {', '.join(sorted(architectures))}")
+    build = build_discriminator if name == "discriminator" else build_generator
+    try:
+        with torch.device("meta"):  # no memory is taken until the shapes are known to be right
+            network = build(**architectures[name])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} names an architecture that cannot be built: {error}") from error
+    state = {}
+    for key, expected in network.state_dict().items():
+        stored = tensors.get(f"{name}.{key}")
+        if stored is None or stored.shape != expected.shape or not _widens(stored.dtype, expected.dtype):
+            raise UserError(f"{path} is damaged or altered: {name}.{key} is missing or has the wrong shape or type")
+        state[key] = stored.to(expected.dtype)
+    network.load_state_dict(state, assign=True)
+    return network.eval().requires_grad_(True)
+
+
+def _widens(stored: torch.dtype, dtype: torch.dtype) -> bool:
+    return stored == dtype or (dtype == torch.float32 and stored in (torch.float16, torch.bfloat16))
+
+
+def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.detach().to(dtype) if value.is_floating_point() else value
+
+
+def _is_place(state: Any) -> bool:
     """Whether the state says how far the run has come, in the types that training relies on."""
-    step, seconds, records = (state.get(name) for name in ("step", "seconds", "records"))
-    if not (isinstance(step, int) and step >= 0 and isinstance(seconds, float) and isinstance(records, list)):
+    if not isinstance(state, dict):
         return False
-    return all(
-        isinstance(record, dict) and "seconds" in record and all(isinstance(v, int | float) for v in record.values())
+    step, seconds, records = (state.get(name) for name in ("step", "seconds", "records"))
+    if not (type(step) is int and 0 <= step <= _MOST_STEPS and isinstance(seconds, float) and math.isfinite(seconds)):
+        return False
+    return isinstance(records, list) and all(
+        isinstance(record, dict) and "seconds" in record and all(type(v) in (int, float) for v in record.values())
         for record in records
     )
 
 
-def _check_moments(optimizer: torch.optim.Optimizer) -> None:
-    for parameter, moments in optimizer.state.items():
-        shapes = {name: value.shape for name, value in moments.items()}
-        if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
-            raise ValueError(f"moments {shapes} for a parameter of shape {parameter.shape}")
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
 
 
-def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
-    value = value.detach().cpu().contiguous()
-    return value.to(dtype) if value.is_floating_point() else value
+def _fitting_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state with this optimizer's ways to compute; PyTorch itself looks at no shape, type or option of it."""
+    groups = []
+    for own, saved in zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True):
+        groups.append(own | {"lr": _rate(own["lr"], saved["lr"])})
+        for key in saved.keys() - _ARITHMETIC - {"lr"}:
+            if saved[key] != own[key]:
+                raise ValueError(f"{key} is {saved[key]!r} and not {own[key]!r}")
+    parameters = dict(enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]))
+    moments = {number: _fitting_moments(parameters[number], saved) for number, saved in state["state"].items()}
+    return {"state": moments, "param_groups": groups}
+
+
+def _fitting_moments(parameter: Tensor, moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Adam's moments of a parameter, laid out in memory as it is: the fused kernel goes by place, not by index."""
+    shapes = {name: value.shape for name, value in moments.items()}
+    if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
+        raise ValueError(f"moments {shapes} for a parameter of shape {parameter.shape}")
+    if not all(value.is_floating_point() for value in moments.values()) or not 0 <= moments["step"] < math.inf:
+        raise ValueError("the moments are not what Adam counts with")
+    laid_out = {name: torch.empty_like(parameter).copy_(moments[name]) for name in ("exp_avg", "exp_avg_sq")}
+    return {"step": moments["step"].clone()} | laid_out
+
+
+def _rate(own: float | Tensor, saved: float | Tensor) -> float | Tensor:
+    """The saved learning rate as the optimizer keeps its own, which is a number or a tensor."""
+    rate = saved.item() if isinstance(saved, Tensor) else saved
+    if type(rate) not in (int, float) or not 0 <= rate <= sys.float_info.max:
+        raise ValueError(f"{saved!r} is no learning rate")
+    return torch.full_like(own, rate) if isinstance(own, Tensor) else rate

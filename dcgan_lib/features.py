@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dcgan_lib import tensor_file
 from dcgan_lib.checkpoint import PRETRAINED
 from dcgan_lib.data import ImageDataset, load_dataset, to_model_range
 from dcgan_lib.errors import UserError
@@ -205,18 +205,17 @@ def read_reader_file(path: str | Path, expected_sha256: str | None = None) -> Re
     """
     path = Path(path)
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; install the package again") from error
+    digest = hashlib.sha256(content).hexdigest()
     if expected_sha256 is not None and digest != expected_sha256:
         raise UserError(f"{path.name} is not the released file (its SHA-256 differs); install the package again")
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["reader"])
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        reader = Reader(**about)
+        weights, metadata = tensor_file.decode(content)
+        reader = Reader(**json.loads(metadata["reader"]))
         reader.load_state_dict(weights)
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path} is not a reader's weights; train one: python -m dcgan_lib.features") from error
     reader.sha256 = digest
     return reader.eval().requires_grad_(False)
@@ -349,7 +348,10 @@ def measure_accuracy(reader: Reader, dataset: ImageDataset) -> dict[str, float]:
     """Return the share of right answers per factor; the data set's factors must be the reader's."""
     if dataset.label_names != reader.label_names:
         raise UserError(f"the reader {reader.name!r} does not know the factors of {dataset.name!r}")
-    right = (reader.read(dataset.images)[0] == dataset.labels).double().mean(dim=0)
+    # In pieces: the images may be on disk, and more than fit into memory.
+    pieces = [slice(start, start + 4 * CHUNK) for start in range(0, len(dataset), 4 * CHUNK)]
+    answers = torch.cat([reader.read(dataset.images[piece])[0] for piece in pieces])
+    right = (answers == dataset.labels).double().mean(dim=0)
     return dict(zip(reader.label_names, right.tolist(), strict=True))
 
 

@@ -12,13 +12,21 @@ from typing import Any
 
 from dcgan_lib.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_PARTIAL = ".partial-"  # within the name of a temporary file, between the target's name and a random ending
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it to disk and rename it over ``path``.
 
     Whatever fails on the way (no space, no permission, an exception in the body, the process killed), a previous
-    file at ``path`` stays as it was.
+    file at ``path`` stays as it was. What a killed process left half written is removed when the same file is next
+    written.
 
     Args:
         path: The file to write. Missing parent folders are made.
@@ -30,26 +38,19 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         UserError: If the operating system refuses the write; the message names the path and the reason.
     """
     path = Path(path)
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-        temporary = None
-        _sync_folder(path.parent)
+        _remove_abandoned(path)
+        with _temporary(path) as temporary:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot write {path}: {reason}; any earlier file there is unchanged") from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink()
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -59,6 +60,59 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A new file beside ``path``, removed at the end if it still has its name.
+
+    It is locked as long as it is written; the system ends the lock with the process, however that ends. So a file
+    that is not locked is one that nobody writes.
+    """
+    handle, temporary = _create(path)
+    try:
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _create(path: Path) -> tuple[int | None, Path]:
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}{_PARTIAL}", suffix=path.suffix, dir=path.parent)
+        if fcntl is None:
+            os.close(handle)  # Windows renames no open file
+            return None, Path(name)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)  # another process saw it unlocked between the two calls, and is about to remove it
+            continue
+        except OSError:
+            pass  # a file system without locks, where nothing is taken for abandoned either
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # it has removed it already
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files for ``path`` whose process was killed; without locks (on Windows) they stay."""
+    names: list[str] = []
+    if fcntl is not None:
+        with suppress(OSError):  # a folder that may be written to and not listed
+            names = os.listdir(path.parent)
+    for name in names:
+        if not name.startswith(f".{path.name}{_PARTIAL}"):
+            continue
+        with suppress(OSError):  # it is locked, or already gone
+            handle = os.open(path.parent / name, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path.parent / name)
+            finally:
+                os.close(handle)
+
+
 def _umask() -> int:
     # The mask can only be read by setting it.
     mask = os.umask(0)
@@ -66,8 +120,8 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
-    # Makes the rename itself durable; Windows has no such call on folders.
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` durable. Windows has no such call on folders."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

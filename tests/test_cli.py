@@ -403,10 +403,10 @@ def test_resuming_what_cannot_be_resumed(capsys, finished, tmp_path):
     ):
         assert_refused(capsys, ["train", "--resume", "--output", finished, option, value], message)
     folder = shutil.copytree(finished, tmp_path / "run")
-    (folder / "state.pt").write_bytes((finished / "state.pt").read_bytes()[:-100])
-    assert_refused(capsys, ["train", "--resume", "--output", folder], "state.pt is truncated or damaged")
-    (folder / "state.pt").unlink()
-    assert_refused(capsys, ["train", "--resume", "--output", folder], "no run to resume in .*state.pt is missing")
+    (folder / "state.safetensors").write_bytes((finished / "state.safetensors").read_bytes()[:-100])
+    assert_refused(capsys, ["train", "--resume", "--output", folder], "state.safetensors is truncated or damaged")
+    (folder / "state.safetensors").unlink()
+    assert_refused(capsys, ["train", "--resume", "--output", folder], "no run to resume in .*state.safetensors is missing")
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,7 @@ def test_checkpoints_that_are_none(capsys, finished, tmp_path, monkeypatch, name
     run = shutil.copytree(finished, tmp_path / "run")
     weights = run / "checkpoint.safetensors"
     weights.write_bytes((finished / weights.name).read_bytes()[:-1])
-    assert_refused(capsys, [name, "--run", run], "is truncated or not a safetensors file")
+    assert_refused(capsys, [name, "--run", run], "is truncated or damaged: its checksum does not match")
     weights.write_bytes(b"")
     assert_refused(capsys, [name, "--run", run], "is truncated or not a safetensors file")
     save_file({"a": torch.zeros(1)}, weights)

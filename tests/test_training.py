@@ -120,10 +120,10 @@ def test_lines_logged_after_the_last_checkpoint_are_not_kept_twice(tmp_path):
 )
 def test_an_option_that_would_change_the_run_is_refused_on_resuming(tmp_path, change, message):
     run(configure(steps=1), tmp_path)
-    before = (tmp_path / "state.pt").read_bytes()
+    before = (tmp_path / "state.safetensors").read_bytes()
     with pytest.raises(UserError, match=message):
         run(configure(**change), tmp_path, resume=True)
-    assert (tmp_path / "state.pt").read_bytes() == before
+    assert (tmp_path / "state.safetensors").read_bytes() == before
 
 
 def test_other_networks_and_data_are_refused_on_resuming(tmp_path):
@@ -141,7 +141,7 @@ def test_a_folder_with_a_run_is_never_overwritten(tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match="already holds a run; add --resume to continue it, or choose another --output"):
         run(configure(steps=1), tmp_path)
-    (tmp_path / "state.pt").unlink()
+    (tmp_path / "state.safetensors").unlink()
     with pytest.raises(UserError, match="already holds a run"):  # its weights would still be lost
         run(configure(steps=1), tmp_path)
     assert {path: path.read_bytes() for path in before if path.exists()}.items() <= before.items()
@@ -364,7 +364,7 @@ def test_contents_of_a_run_folder(tmp_path):
     history = run(configure(log_every=2), folder, data_options={"limit": 10})
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     grids = ["samples/step-000003.png", "samples/step-000006.png"]
-    assert files == [LOCK_NAME, "checkpoint.safetensors", "config.json", "metrics.jsonl", *grids, "state.pt"]
+    assert files == [LOCK_NAME, "checkpoint.safetensors", "config.json", "metrics.jsonl", *grids, "state.safetensors"]
 
     config = load_config(folder)
     assert config["data"] == {"name": "tiny", "limit": 10}
@@ -481,7 +481,7 @@ def test_a_run_that_really_diverges_keeps_finite_weights(tmp_path):
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch, call):
     run(configure(steps=3), tmp_path)
-    before = {name: (tmp_path / name).read_bytes() for name in ("state.pt", "checkpoint.safetensors")}
+    before = {name: (tmp_path / name).read_bytes() for name in ("state.safetensors", "checkpoint.safetensors")}
     original, failing = getattr(os, call), []
 
     def full(*args, **kwargs):
@@ -497,7 +497,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before(tmp_path
 
     monkeypatch.setattr(os, call, full)
     monkeypatch.setattr(training._Run, "save", save)
-    with pytest.raises(UserError, match=r"cannot write .*state.pt: No space left on device; any earlier file") as error:
+    with pytest.raises(UserError, match=r"cannot write .*state.safetensors: No space left on device; any earlier file") as error:
         run(configure(), tmp_path, resume=True)
     assert "\n" not in str(error.value)
     monkeypatch.undo()
@@ -510,15 +510,15 @@ def test_a_size_limit_of_the_system_is_one_clear_line(tmp_path):
     """A true failing write(2), not a replaced function."""
     resource = pytest.importorskip("resource")
     run(configure(steps=3), tmp_path)
-    before = (tmp_path / "state.pt").read_bytes()
+    before = (tmp_path / "state.safetensors").read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(UserError, match=r"cannot write .*state.pt: File too large"):
+        with pytest.raises(UserError, match=r"cannot write .*state.safetensors: File too large"):
             run(configure(), tmp_path, resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (tmp_path / "state.pt").read_bytes() == before
+    assert (tmp_path / "state.safetensors").read_bytes() == before
 
 
 def test_a_metrics_file_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch):
