@@ -125,9 +125,7 @@ class Trainer:
         """
         keep_freed_memory()  # as the command line does
         config = TrainingConfig(batch_size=self.batch_size, average_half_life=20_000, device=str(self.device))
-        run = training._Run(
-            self.generator, self.discriminator, self.dataset, config, training.distributed.current()
-        )
+        run = training._Run(self.generator, self.discriminator, self.dataset, config, training.distributed.current())
         run.players = self.generator, self.discriminator
         self.stack.enter_context(accelerated(config, self.device, self.generator, self.discriminator))
         return lambda _: run._advance()

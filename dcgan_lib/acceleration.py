@@ -42,7 +42,7 @@ def accelerated(config: TrainingConfig, device: torch.device, *networks: nn.Modu
         if config.deterministic:
             stack.enter_context(_deterministic())
         if config.compile == "yes" or (config.compile == "auto" and device.type == "cuda"):
-            stack.enter_context(_compiled(*networks))
+            stack.enter_context(_compiled(device, *networks))
         elif device.type == "cpu" and autocast_dtype(device, config.precision) == torch.bfloat16:
             stack.enter_context(fast_convolutions(*networks))
         yield
@@ -83,11 +83,15 @@ def _deterministic() -> Iterator[None]:
 
 
 @contextmanager
-def _compiled(*networks: nn.Module) -> Iterator[None]:
+def _compiled(device: torch.device, *networks: nn.Module) -> Iterator[None]:
     import torch._dynamo  # seconds of import, for those who compile
 
-    with torch._dynamo.config.patch(suppress_errors=True), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="torch._inductor")
+    if reason := _why_no_compiler(device):
+        warnings.warn(f"no compiler works here ({reason}); the networks run uncompiled", stacklevel=2)
+        yield
+        return
+    # Should a graph of ours defeat the compiler all the same, PyTorch says so and runs it as it is.
+    with torch._dynamo.config.patch(suppress_errors=True):
         for network in networks:
             network.compile(dynamic=False)
         try:
@@ -95,3 +99,12 @@ def _compiled(*networks: nn.Module) -> Iterator[None]:
         finally:
             for network in networks:
                 network._compiled_call_impl = None  # what Module.compile sets; it has no public way back
+
+
+def _why_no_compiler(device: torch.device) -> str:
+    """Compile the smallest function there is; return why that failed, or nothing."""
+    try:
+        torch.compile(lambda x: 2 * x + 1)(torch.ones(2, device=device))
+    except Exception as error:  # the compilers' errors have no common class
+        return " ".join(str(error).split("\n\n")[0].split())
+    return ""

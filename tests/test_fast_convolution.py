@@ -1,0 +1,133 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from dcgan_lib import fast_convolution, models
+from dcgan_lib.fast_convolution import dense, fast_convolutions, matrix_gradient, sub_pixel
+
+CONVOLUTIONS = {False: F.conv2d, True: F.conv_transpose2d}
+
+
+def tensors(random, *shapes):
+    return [torch.randn(*shape, generator=random, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+
+def compare(form, ordinary, x, weight, bias, transposed):
+    """Values, gradients and gradients of gradients, in float64 against PyTorch's own layer."""
+    inputs = [x, weight] if bias is None else [x, weight, bias]
+    ours, theirs = form(x, weight, bias, transposed), ordinary(x, weight, bias)
+    torch.testing.assert_close(ours, theirs)
+    direction = torch.randn_like(theirs)
+    first = [torch.autograd.grad(y, inputs, direction, create_graph=True) for y in (ours, theirs)]
+    torch.testing.assert_close(*first)
+    # As in the R1 penalty: the squared gradient of the images is differentiated by the weights.
+    second = [torch.autograd.grad(gradients[0].square().sum(), weight) for gradients in first]
+    torch.testing.assert_close(*second)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.booleans(), st.booleans(),
+    st.integers(0, 2**32),
+)  # fmt: skip
+def test_forms_of_stride_two_agree_with_pytorch(images, few, many, half, transposed, biased, seed):
+    random = torch.Generator().manual_seed(seed)
+    size, channels_in, channels_out = (half, many, few) if transposed else (2 * half, few, many)
+    x, weight, bias = tensors(random, (images, channels_in, size, size), (many, few, 4, 4), (channels_out,))
+    bias = bias if biased else None
+    for form in (sub_pixel, matrix_gradient):
+        compare(form, lambda *a: CONVOLUTIONS[transposed](*a, stride=2, padding=1), x, weight, bias, transposed)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.booleans(), st.booleans(), st.integers(0, 2**32))
+def test_dense_form_agrees_with_pytorch(images, channels_in, channels_out, transposed, biased, seed):
+    random = torch.Generator().manual_seed(seed)
+    size = 1 if transposed else 4
+    shape = (channels_in, channels_out) if transposed else (channels_out, channels_in)
+    x, weight, bias = tensors(random, (images, channels_in, size, size), (*shape, 4, 4), (channels_out,))
+    bias = bias if biased else None
+    compare(dense, CONVOLUTIONS[transposed], x, weight, bias, transposed)
+
+
+def chosen(network) -> list[str]:
+    return [getattr(fast_convolution._form(block[0]), "__name__", "none") for block in network.layers]
+
+
+def test_every_layer_of_a_dcgan_has_its_form():
+    assert chosen(models.build_generator(64, 3)) == ["dense", *["matrix_gradient"] * 3, "sub_pixel"]
+    assert chosen(models.build_discriminator(64, 1)) == ["sub_pixel", *["matrix_gradient"] * 3, "dense"]
+    # other ways to double are left alone
+    assert chosen(models.build_generator(32, 3, upsampling="transposed-5")) == ["dense", *["none"] * 3]
+    assert chosen(models.build_generator(32, 3, upsampling="resize")) == ["dense", *["none"] * 3]
+
+
+@pytest.fixture
+def spied(monkeypatch):
+    """Names of the forms that are used."""
+    used = []
+
+    def spy(name, form):
+        def call(*arguments):
+            used.append(name)
+            return form(*arguments)
+
+        return call
+
+    forms = {name: getattr(fast_convolution, name) for name in ("dense", "sub_pixel", "matrix_gradient")}
+    for name, form in forms.items():
+        monkeypatch.setattr(fast_convolution, name, spy(name, form))
+    return used
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_networks_give_the_same_numbers_and_gradients_within_bfloat16(batch_norm, spied):
+    generator = models.build_generator(32, 3, latent_dim=8, width=16)
+    discriminator = models.build_discriminator(32, 3, 16, batch_norm)
+    z = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    results = []
+    for fast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16), fast_convolutions(*([generator, discriminator] if fast else [])):
+            logits = discriminator(generator(z)).float()
+        gradients = torch.autograd.grad(logits.sum(), [*generator.parameters(), *discriminator.parameters()])
+        results.append([logits.detach(), *gradients])
+        assert bool(spied) == fast
+    # the innermost layers alone sum their weights' gradients by a matrix product
+    assert sorted(spied) == ["dense"] * 2 + ["matrix_gradient"] * 2 + ["sub_pixel"] * 2
+    for ordinary, fast in zip(*results, strict=True):
+        scale = float(ordinary.abs().max())
+        torch.testing.assert_close(fast, ordinary, rtol=0.05, atol=0.02 * scale)
+        assert ordinary.abs().max() > 0
+
+
+def test_elsewhere_layers_are_the_ordinary_ones(spied):
+    generator = models.build_generator(32, 3, latent_dim=8, width=4)
+    z = torch.randn(2, 8)
+    expected = generator.eval()(z)
+    with fast_convolutions(generator):
+        assert torch.equal(generator(z), expected)  # float32
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            generator(z)  # sampling
+    assert not spied
+    assert not any("forward" in vars(layer) for layer in generator.modules())
+    with torch.autocast("cpu", torch.bfloat16):
+        generator(z)
+    assert not spied
+
+
+def test_an_error_inside_takes_the_forms_away_too():
+    generator = models.build_generator(32, 3, latent_dim=8, width=4)
+    with pytest.raises(KeyError), fast_convolutions(generator):
+        raise KeyError
+    assert not any("forward" in vars(layer) for layer in generator.modules())
+
+
+def test_layers_of_another_kind_are_none_of_ours():
+    class Own(nn.Conv2d):
+        pass
+
+    for layer in (nn.Linear(2, 2), Own(4, 4, 4, 2, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 4, 2, 0)):
+        assert fast_convolution._form(layer) is None
