@@ -50,7 +50,7 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     Args:
         path: The file.
         tensors: By name; of any shape, strides and device. One at a time is copied to the CPU.
-        metadata: For the header; ``format`` and ``sha256`` are added.
+        metadata: For the header; ``format`` and ``sha256`` are added, or replaced if it was read from another file.
 
     Raises:
         UserError: If the file cannot be written; an earlier one stays as it was.
@@ -128,7 +128,8 @@ def decode(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _describe(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """The header: metadata with a blank checksum, and type, shape and place of each tensor in the order given."""
-    described = {"__metadata__": {"format": "dcgan_lib", "sha256": _BLANK} | dict(metadata)}
+    ours = {"format": "dcgan_lib", "sha256": _BLANK}
+    described = {"__metadata__": ours | {key: text for key, text in metadata.items() if key not in ours}}
     start = 0
     for name, tensor in tensors.items():
         if name in described or tensor.dtype not in _DTYPES or tensor.layout != torch.strided or tensor.is_meta:

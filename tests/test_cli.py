@@ -406,7 +406,7 @@ def test_resuming_what_cannot_be_resumed(capsys, finished, tmp_path):
     (folder / "state.safetensors").write_bytes((finished / "state.safetensors").read_bytes()[:-100])
     assert_refused(capsys, ["train", "--resume", "--output", folder], "state.safetensors is truncated or damaged")
     (folder / "state.safetensors").unlink()
-    assert_refused(capsys, ["train", "--resume", "--output", folder], "no run to resume in .*state.safetensors is missing")
+    assert_refused(capsys, ["train", "--resume", "--output", folder], "no run to resume in .*state.safetensors is miss")
 
 
 @pytest.mark.parametrize(
