@@ -1,4 +1,4 @@
-"""The command line: ``dcgan train | sample | evaluate | export``, thin over the functions of the package."""
+"""The command line: ``dcgan train | sample | evaluate | export | store``, thin over the functions of the package."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import tyro
 from dcgan_lib import checkpoint, distributed
 from dcgan_lib.acceleration import keep_freed_memory
 from dcgan_lib.config import RECIPES, TrainingConfig
-from dcgan_lib.data import load_dataset
+from dcgan_lib.data import FOLDER, load_dataset
 from dcgan_lib.device import get_device
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import write_json
 from dcgan_lib.models import Generator, Upsampling, build_discriminator, build_generator
+from dcgan_lib.store import StoreIndex
 from dcgan_lib.training import History, train
 
 INTERRUPTED = 130  # the shell's exit status for "ended by Ctrl-C"
@@ -31,7 +32,8 @@ class DataOptions:
     """Which real images."""
 
     data: str = "cats"
-    """cats, fashion-mnist, mnist, cifar10, celeba, or folder:PATH for any folder of images."""
+    """cats, fashion-mnist, mnist, cifar10, celeba, folder:PATH for any folder of images, or store:PATH for what dcgan
+    store has built of a folder that does not fit into memory."""
     image_size: Literal[32, 64, 128] = 64
     """Height and width in pixels."""
     limit: int | None = None
@@ -110,6 +112,23 @@ class ExportOptions:
     """Store a .safetensors file in float16: half the size."""
 
 
+@dataclass(frozen=True)
+class StoreOptions:
+    """Build a store of images that do not fit into memory. Stopped at any time, the same command goes on from there.
+
+    The images of a folder are decoded once into one file, from which dcgan train --data store:PATH reads its batches.
+    """
+
+    data: str | None = None
+    """folder:PATH, the images."""
+    output: Path | None = None
+    """Folder of the store. Train on it with --data store:PATH."""
+    image_size: Literal[32, 64, 128] = 64
+    """Height and width in pixels."""
+    check: Path | None = None
+    """Build nothing: read this whole store and compare it with its checksums."""
+
+
 def run_train(options: TrainOptions) -> int:
     """``dcgan train``; under ``torchrun``, one of several processes that train together."""
     keep_freed_memory()
@@ -186,6 +205,39 @@ def run_export(options: ExportOptions) -> int:
     return 0
 
 
+def run_store(options: StoreOptions) -> int:
+    """``dcgan store``."""
+    from dcgan_lib.store import check_store
+    from dcgan_lib.store_builder import build_store
+
+    if options.check is not None:
+        if options.data is not None or options.output is not None:
+            raise UserError("--check reads a store that is there; it goes with neither --data nor --output")
+        done = check_store(options.check, progress=True)
+        print(f"{describe_store(done)}; every checksum is right")
+        return 0
+    if options.data is None or options.output is None:
+        raise UserError("a store is built with --data folder:PATH --output PATH, and compared with --check PATH")
+    if not options.data.startswith(FOLDER):
+        raise UserError(f"--data {options.data} is not a folder of images: write folder:PATH")
+    try:
+        done = build_store(options.data.removeprefix(FOLDER), options.output, options.image_size, progress=True)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    quoted = shlex.quote(f"store:{options.output}")
+    print(f"{describe_store(done)}: {options.output}")
+    print(f"train:  dcgan train --data {quoted} --image-size {options.image_size}")
+    return 0
+
+
+def describe_store(index: StoreIndex) -> str:
+    """Numbers of images for training, for testing and skipped, and their size."""
+    skipped, size = sum(map(len, index.skipped.values())), index.image_size
+    train, test = index.splits["train"], index.splits["test"]
+    return f"{train:,} images for training and {test:,} for testing, {size}x{size}; {skipped:,} skipped"
+
+
 def load_any_generator(run: Path) -> Generator:
     """Load a generator from a run directory, a weights file, or the name of released weights."""
     if run.exists():
@@ -206,7 +258,8 @@ def run_folder(options: TrainOptions) -> Path:
     """The run directory: ``--output``, or one named after the data and the image size."""
     if options.output is not None:
         return options.output
-    name = Path(options.data.data.removeprefix("folder:")).name or "folder"
+    kind, colon, path = options.data.data.partition(":")
+    name = (Path(path).name or kind) if colon else kind
     return Path("runs") / f"{name}-{options.data.image_size}"
 
 
@@ -245,7 +298,8 @@ Options = Annotated[
     Annotated[TrainOptions, tyro.conf.subcommand("train")]
     | Annotated[SampleOptions, tyro.conf.subcommand("sample")]
     | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
-    | Annotated[ExportOptions, tyro.conf.subcommand("export")],
+    | Annotated[ExportOptions, tyro.conf.subcommand("export")]
+    | Annotated[StoreOptions, tyro.conf.subcommand("store")],
     None,
 ]
 COMMANDS: dict[type, Callable[[Any], int]] = {
@@ -253,10 +307,11 @@ COMMANDS: dict[type, Callable[[Any], int]] = {
     SampleOptions: run_sample,
     EvaluateOptions: run_evaluate,
     ExportOptions: run_export,
+    StoreOptions: run_store,
 }
 
 
-def parse(arguments: Sequence[str]) -> TrainOptions | SampleOptions | EvaluateOptions | ExportOptions:
+def parse(arguments: Sequence[str]) -> TrainOptions | SampleOptions | EvaluateOptions | ExportOptions | StoreOptions:
     """Turn the words after ``dcgan`` into the options of one command."""
     options = tyro.cli(Options, prog="dcgan", description=__doc__, args=arguments)
     if not isinstance(options, TrainOptions):

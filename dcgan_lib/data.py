@@ -1,4 +1,4 @@
-"""Named data sets as uint8 images in memory, and the only two functions that know about pixel ranges."""
+"""Named data sets as uint8 images, in memory or in a store, and the only two functions that know about pixel ranges."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dcgan_lib import archives, cats, folder
+from dcgan_lib import archives, cats, folder, store
 from dcgan_lib.cats import compose_cats
 from dcgan_lib.errors import UserError
+from dcgan_lib.folder import SPLITS
+from dcgan_lib.store import StoredImages
 
 __all__ = ["IMAGE_SIZES", "NAMES", "ImageDataset", "compose_cats", "load_dataset", "to_model_range", "to_uint8"]
 
 IMAGE_SIZES = (32, 64, 128)
 FOLDER = "folder:"
-NAMES = ("cats", *archives.NAMES, f"{FOLDER}PATH")
-SPLITS = ("train", "test")
+STORE = "store:"
+NAMES = ("cats", *archives.NAMES, f"{FOLDER}PATH", f"{STORE}PATH")
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,13 @@ class ImageDataset:
     """Images of one data set, with what is known about each of them.
 
     Attributes:
-        images: uint8 (N, C, S, S) in [0, 255].
+        images: uint8 (N, C, S, S) in [0, 255], in memory or stored on disk: ``images[indices]`` is a tensor either way.
         labels: int64 (N, F), one column for each factor.
         label_names: Factor -> names of its values, in the order of the columns of `labels`.
         name: The name it was loaded by.
     """
 
-    images: Tensor
+    images: Tensor | StoredImages
     labels: Tensor
     label_names: Mapping[str, tuple[str, ...]]
     name: str
@@ -71,10 +73,11 @@ def load_dataset(
     limit: int | None = None,
     seed: int = 0,
 ) -> ImageDataset:
-    """Load a data set into memory as uint8 images.
+    """Load a data set as uint8 images: into memory, or for "store:PATH" open its store, however large.
 
     Args:
-        name: One of "cats", "fashion-mnist", "mnist", "cifar10", "celeba", or "folder:PATH".
+        name: One of "cats", "fashion-mnist", "mnist", "cifar10", "celeba", "folder:PATH", or "store:PATH" for what
+            ``dcgan store`` has built.
         image_size: S, one of 32, 64, 128.
         split: "train" or "test".
         root: Where torchvision's data sets are kept or downloaded to; None means ``$DCGAN_DATA`` or ``./data``.
@@ -93,17 +96,24 @@ def load_dataset(
         images, label_names = compose_cats(labels, image_size), cats.LABEL_NAMES
     elif name.startswith(FOLDER):
         images, labels, label_names = folder.load_folder(name.removeprefix(FOLDER), image_size, split, limit, seed)
+    elif name.startswith(STORE):
+        images, labels, label_names = store.load_store(name.removeprefix(STORE), image_size, split, limit, seed)
     else:
         root = Path(root or os.environ.get("DCGAN_DATA") or "data").expanduser()
         images, labels, label_names = archives.load_archive(name, image_size, split, root, limit, seed)
     return ImageDataset(images, labels, label_names, name)
 
 
-def _check(name: str, image_size: int, split: str, limit: int | None) -> None:
-    if name not in NAMES and not name.startswith(FOLDER):
-        raise UserError(f"there is no data set '{name}': {_suggestion(name)}choose from {', '.join(NAMES)}")
+def require_image_size(image_size: int) -> None:
+    """Raise `UserError` unless there are networks for images of this size."""
     if image_size not in IMAGE_SIZES:
         raise UserError(f"image size {image_size} is not supported: choose from {', '.join(map(str, IMAGE_SIZES))}")
+
+
+def _check(name: str, image_size: int, split: str, limit: int | None) -> None:
+    if name not in NAMES and not name.startswith((FOLDER, STORE)):
+        raise UserError(f"there is no data set '{name}': {_suggestion(name)}choose from {', '.join(NAMES)}")
+    require_image_size(image_size)
     if split not in SPLITS:
         raise UserError(f"there is no split '{split}': choose {' or '.join(SPLITS)}")
     if limit is not None and (not isinstance(limit, int) or limit < 1):
@@ -112,6 +122,7 @@ def _check(name: str, image_size: int, split: str, limit: int | None) -> None:
 
 def _suggestion(name: str) -> str:
     if Path(name).is_dir():
-        return f"did you mean '{FOLDER}{name}'? "
+        kind = STORE if (Path(name) / store.INDEX_NAME).is_file() else FOLDER
+        return f"did you mean '{kind}{name}'? "
     close = difflib.get_close_matches(name.lower(), NAMES, n=1)
     return f"did you mean '{close[0]}'? " if close else ""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +21,30 @@ from dcgan_lib.seeds import shuffled
 if TYPE_CHECKING:
     from PIL import Image
 
+SPLITS = ("train", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 """Files with other suffixes are not taken for images. What a file holds is decided by its content."""
 
 _MOST_PIXELS = 89_478_485  # Pillow's own bound: a file that claims more is taken for a decompression bomb
 _TEST_SHARE = 10  # one image in ten is kept for the test split
 _NAMED = 8  # a warning names this many broken files, and counts the others
+
+CHUNK = 1024
+"""Images decoded at once: enough to keep every processor busy, few enough to fit into any memory."""
+
+
+class Listing(NamedTuple):
+    """The images below a folder, none of them opened yet.
+
+    Attributes:
+        root: The folder.
+        names: Paths relative to it, with forward slashes and sorted.
+        splits: "train" and "test" -> the names of that split, sorted.
+    """
+
+    root: Path
+    names: list[str]
+    splits: dict[str, list[str]]
 
 
 def load_folder(
@@ -53,16 +71,8 @@ def load_folder(
         UserError: If there is no such folder, or if fewer than two images for training, or none for testing, can be
             read.
     """
-    root = Path(path).expanduser()
-    if not str(path) or not root.is_dir():
-        what = "is a file, not a folder" if root.is_file() else "does not exist"
-        raise UserError(f"the folder of images '{path}' {what}")
-    names = find_images(root)
-    if len(names) < 2:
-        count = "no image" if not names else "only one image"
-        raise UserError(f"the folder '{path}' holds {count} ({', '.join(SUFFIXES)}); at least two are needed")
-    split_of = _split_of(names)
-    wanted = [name for name in names if split_of[name] == split]
+    root, names, splits = list_folder(path)
+    wanted = splits[split]
     if not wanted:
         raise UserError(
             f"the folder '{path}' is too small for a {split} split: add images, about one in ten goes there"
@@ -70,14 +80,38 @@ def load_folder(
     if limit is not None:
         wanted = [wanted[i] for i in shuffled(len(wanted), seed)]
     images, kept = read_images(root, wanted, image_size, limit)
-    least = min(2, limit or 2) if split == "train" else 1
-    if len(kept) < least:
+    if not os.path.lexists(root / wanted[0]):  # else every image read since would pass for a broken one
+        raise UserError(f"the folder of images '{path}' vanished while it was read: mount its disk and try again")
+    require_enough(path, split, len(kept), len(wanted), min(2, limit or 2) if split == "train" else 1)
+    labels, label_names = folder_labels(names, kept)
+    return images, labels, label_names
+
+
+def list_folder(path: str | Path) -> Listing:
+    """Find the images below a folder and say which split each belongs to, as :func:`load_folder` describes.
+
+    Raises:
+        UserError: If there is no such folder, or it holds fewer than two images.
+    """
+    root = Path(path).expanduser()
+    if not str(path) or not root.is_dir():
+        what = "is a file, not a folder" if root.is_file() else "does not exist: check the path, or mount its disk"
+        raise UserError(f"the folder of images '{path}' {what}")
+    names = find_images(root)
+    if len(names) < 2:
+        count = "no image" if not names else "only one image"
+        raise UserError(f"the folder '{path}' holds {count} ({', '.join(SUFFIXES)}); at least two are needed")
+    split_of = _split_of(names)
+    return Listing(root, names, {split: [name for name in names if split_of[name] == split] for split in SPLITS})
+
+
+def require_enough(path: str | Path, split: str, readable: int, listed: int, least: int) -> None:
+    """Raise `UserError` unless at least `least` of the `listed` images of a split can be read."""
+    if readable < least:
         raise UserError(
-            f"the folder '{path}' has {len(kept)} of {len(wanted)} images for split '{split}' that can be read; "
+            f"the folder '{path}' has {readable} of {listed} images for split '{split}' that can be read; "
             f"at least {least} needed"
         )
-    labels, label_names = _folder_labels(names, kept)
-    return images, labels, label_names
 
 
 def find_images(root: Path) -> list[str]:
@@ -91,9 +125,9 @@ def find_images(root: Path) -> list[str]:
             continue
         seen.add((status.st_dev, status.st_ino))
         sub_folders[:] = sorted(name for name in sub_folders if not name.startswith((".", "__MACOSX")))
-        for file in files:
-            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
-                names.append((Path(folder) / file).relative_to(root).as_posix())
+        place = Path(folder).relative_to(root)
+        prefix = "" if place == Path() else f"{place.as_posix()}/"
+        names += [prefix + file for file in files if file.lower().endswith(SUFFIXES) and not file.startswith(".")]
     return sorted(names)
 
 
@@ -112,24 +146,51 @@ def read_images(root: Path, names: Sequence[str], size: int, limit: int | None =
     target = len(names) if limit is None else min(limit, len(names))
     images = torch.empty(target, 3, size, size, dtype=torch.uint8)
     kept: list[str] = []
-    broken: list[str] = []
+    broken: list[tuple[str, str]] = []
     next_name = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; bombs are found by their size
+    with decoding(root, size) as decode:
         while len(kept) < target and next_name < len(names):
-            chunk = names[next_name : next_name + min(target - len(kept), 1024)]
+            chunk = names[next_name : next_name + min(target - len(kept), CHUNK)]
             next_name += len(chunk)
-            for name, result in zip(chunk, pool.map(lambda name: _read(root / name, size), chunk), strict=True):
+            for name, result in decode(chunk):
                 if isinstance(result, str):
-                    broken.append(f"{name if name.isprintable() else ascii(name)} ({result})")
+                    broken.append((name, result))
                 else:
                     images[len(kept)] = torch.from_numpy(result)
                     kept.append(name)
-    if broken:
-        more = f", and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-        listed = ", ".join(broken[:_NAMED]) + more
-        warnings.warn(f"skipped {len(broken)} of {next_name} images in '{root}': {listed}", stacklevel=2)
+    warn_skipped(root, broken, next_name)
     return images[: len(kept)], kept
+
+
+@contextmanager
+def decoding(root: Path, size: int) -> Iterator[Callable[[Sequence[str]], Iterator[tuple[str, np.ndarray | str]]]]:
+    """Start threads that decode images below `root`.
+
+    Yields:
+        A function of a chunk of names, which gives each name in order, with its pixels, uint8 (3, S, S), or with the
+        reason why there are none.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; bombs are found by their size
+        try:
+            yield lambda names: zip(names, pool.map(lambda name: _read(root / name, size), names), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)  # whoever stops early does not wait for the rest of a chunk
+
+
+def warn_skipped(root: Path, broken: Sequence[tuple[str, str]], count: int) -> None:
+    """Warn, in one line, of images that were skipped.
+
+    Args:
+        root: Their folder.
+        broken: Name and reason of each.
+        count: Number of images looked at.
+    """
+    if not broken:
+        return
+    more = f", and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+    listed = ", ".join(f"{name if name.isprintable() else ascii(name)} ({why})" for name, why in broken[:_NAMED])
+    warnings.warn(f"skipped {len(broken)} of {count} images in '{root}': {listed}{more}", stacklevel=3)
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
@@ -202,11 +263,19 @@ def _split_of(names: Sequence[str]) -> dict[str, str]:
     return splits
 
 
-def _folder_labels(names: Sequence[str], kept: Sequence[str]) -> tuple[Tensor, dict[str, tuple[str, ...]]]:
-    """Label each image with its first sub-folder; the values come from all images, so they fit both splits."""
+def folder_labels(names: Sequence[str], kept: Sequence[str]) -> tuple[Tensor, dict[str, tuple[str, ...]]]:
+    """Label images with their first sub-folder; the values come from all images, so they fit both splits.
+
+    Args:
+        names: All images of the folder.
+        kept: The N images to label.
+
+    Returns:
+        int64 (N, 1) and the names of the values; (N, 0) and none if there are no sub-folders.
+    """
     folders = sorted({name.split("/")[0] if "/" in name else "." for name in names})
     if folders == ["."]:
         return torch.empty(len(kept), 0, dtype=torch.int64), {}
     index = {folder: i for i, folder in enumerate(folders)}
-    labels = [[index[name.split("/")[0] if "/" in name else "."]] for name in kept]
+    labels = [index[name.split("/")[0] if "/" in name else "."] for name in kept]
     return torch.tensor(labels, dtype=torch.int64).reshape(-1, 1), {"folder": tuple(folders)}

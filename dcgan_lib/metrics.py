@@ -29,6 +29,8 @@ DEFAULT_SAMPLES = 5000
 # Fewer than this many samples per feature, and the covariance is mostly sampling noise.
 SAMPLES_PER_FEATURE = 2
 
+_PIECE = 2000  # real images in memory at once, a multiple of what the extractors take at a time
+
 # A value counts as present from this part of its true share on: rarer, but not lost.
 PRESENT_FROM = 1 / 3
 
@@ -185,7 +187,11 @@ def evaluate(
     extract = pixel_features if reader is None else reader.to(device).features
     fake = extract(_generate_pixels(generator, samples, seed))
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
-    real, other = (extract(dataset.images[rows]) for rows in order[: 2 * count].split(count))
+    # Read in pieces: the images may be on disk, and more than fit into memory.
+    real, other = (
+        torch.cat([extract(dataset.images[part]) for part in rows.split(_PIECE)])
+        for rows in order[: 2 * count].split(count)
+    )
     scores = Evaluation(
         dataset=dataset.name,
         image_size=dataset.image_size,
@@ -292,17 +298,16 @@ def nearest_neighbours(images: Tensor, dataset: ImageDataset) -> Neighbours:
         expected, got = tuple(dataset.images.shape[1:]), tuple(images.shape[1:])
         raise UserError(f"images of {dataset.name!r} have the shape {expected}, not {got}")
     pixels = as_uint8(images).flatten(1)
-    real = dataset.images.flatten(1)
     best = torch.full((len(pixels),), math.inf)
     indices = torch.zeros(len(pixels), dtype=torch.int64)
     centred = pixels.float() - 127.5  # smaller numbers, smaller rounding errors
-    for start in range(0, len(real), 2000):
-        block = real[start : start + 2000].float() - 127.5
+    for start in range(0, len(dataset), _PIECE):
+        block = dataset.images[start : start + _PIECE].flatten(1).float() - 127.5
         # |x - r|^2 without |x|^2, which is the same for all r
         distance, nearest = (block.square().sum(dim=1) - 2 * centred @ block.T).min(dim=1)
         closer = distance < best
         best[closer], indices[closer] = distance[closer], nearest[closer] + start
-    pairs = zip(pixels, real[indices], strict=True)
+    pairs = zip(pixels, dataset.images[indices].flatten(1), strict=True)
     exact = [(image.double() - other.double()).square().mean().sqrt() for image, other in pairs]
     return Neighbours(indices, torch.stack(exact))
 

@@ -81,6 +81,7 @@ OPTIONS = {
     "sample": {f.name for f in fields(cli.SampleOptions)},
     "evaluate": {f.name for f in fields(cli.EvaluateOptions)},
     "export": {f.name for f in fields(cli.ExportOptions)},
+    "store": {f.name for f in fields(cli.StoreOptions)},
 }
 
 
