@@ -7,7 +7,7 @@
 Both ways get the same initial weights, images and latent vectors. "plain" is the loop of ``plain_loop.py`` in float32,
 "fast" is ``training.train`` with the paper's recipe and everything that it chooses by itself. Training is chaotic, so
 single losses agree for a while and then no longer; what must agree in the end is the quality of the samples, within
-what different seeds give. Writes benchmarks/results/same-training.json.
+what different seeds give. Writes benchmarks/results/same-training.json, and its summary for the chapter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import platform
 import subprocess
 import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,9 @@ from dcgan_lib.config import TrainingConfig
 from dcgan_lib.files import write_json
 from dcgan_lib.seeds import batch_indices, mixed_seed
 
-RESULTS = Path(__file__).resolve().parent / "results" / "same-training.json"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "same-training.json"
+RECORDED = ROOT / "dcgan_lib" / "recorded" / "same-training.json"
 DATA, IMAGE_SIZE, WIDTH = "cats", 32, 32
 CONFIG = TrainingConfig(batch_size=64, device="cpu", log_every=1, sample_every=10**6, checkpoint_every=10**6)
 FIRST, STEPS, SEEDS, WAYS = 50, 1500, (0, 1, 2), ("plain", "fast")
@@ -49,13 +50,11 @@ def plain(
 ) -> tuple[models.Generator, list[dict[str, float]]]:
     """Train with the plain loop; return the generator and the losses of every step."""
     generator, discriminator = networks(seed)
-    loop, records = PlainLoop(generator, discriminator), []
+    loop, records = PlainLoop(generator, discriminator, dtype), []
     for step in range(steps):
         indices = batch_indices(len(dataset), CONFIG.batch_size, step, seed)
         z = torch.randn(CONFIG.batch_size, 100, generator=torch.Generator().manual_seed(mixed_seed(seed, step)))
-        half = torch.autocast("cpu", dtype) if dtype != torch.float32 else nullcontext()
-        with half:
-            records.append(loop.step(data.to_model_range(dataset.images[indices]), z))
+        records.append(loop.step(data.to_model_range(dataset.images[indices]), z))
     return generator, records
 
 
@@ -104,6 +103,18 @@ def score_all(jobs: int) -> list[dict[str, Any]]:
     return results
 
 
+def summarise(results: dict[str, Any]) -> dict[str, Any]:
+    """What the chapter shows."""
+    distances: dict[str, list[float]] = {way: [] for way in WAYS}
+    for run in results["runs"]:
+        distances[run["way"]].append(round(run["scores"]["frechet_distance"], 2))
+    losses = {
+        way: {name: [round(value, 4) for value in values] for name, values in each.items()}
+        for way, each in results["losses"].items()
+    }
+    return {"losses": losses, "frechet_distance": distances, "settings": results["settings"]}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,6 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         stored["runs"] = score_all(options.jobs)
     write_json(RESULTS, stored)
+    if {"losses", "runs"} <= stored.keys():
+        write_json(RECORDED, summarise(stored))
     return 0
 
 

@@ -5,8 +5,8 @@
 
 Every measurement is a process of its own, and the ways take turns, so that what disturbs the machine meets all of them.
 Each process also measures the machine: the rate of bfloat16 matrix products and of copies, just before and after.
-Writes benchmarks/results/throughput-DEVICE.json with every single time; :mod:`dcgan_lib.recordings` reads its summary
-for the chapter, `tools/tables.py` for the README.
+Writes benchmarks/results/throughput-DEVICE.json with every single time, and its summary for the chapter, which
+:func:`dcgan_lib.recordings.load_throughput` reads; ``tools/tables.py`` writes the README's table from the same numbers.
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ from work import count_work
 
 from dcgan_lib import models, seeds, training
 from dcgan_lib.acceleration import accelerated, adam, keep_freed_memory
-from dcgan_lib.averaging import WeightAverage
-from dcgan_lib.batches import Batches
 from dcgan_lib.config import TrainingConfig
 from dcgan_lib.data import ImageDataset, to_model_range
 from dcgan_lib.fast_convolution import fast_convolutions
 from dcgan_lib.files import write_json
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, RECORDED = ROOT / "benchmarks" / "results", ROOT / "dcgan_lib" / "recorded"
 IMAGE_SIZE, WIDTH, IMAGES = 64, 64, 20_000
 
 CHANGES = {
@@ -199,11 +198,64 @@ def measure(way: str, device: torch.device, batch_size: int, steps: int) -> dict
     }
 
 
-def work_of_a_step(way: str, device: torch.device, batch_size: int) -> dict[str, float]:
-    """Operations and bytes of one step, as the ordinary layers need them."""
-    trainer = Trainer("plain" if way == "plain" else "bfloat16", device, batch_size)
+def work_of_a_step(way: str, device: torch.device, batch_size: int) -> dict[str, Any]:
+    """Operations and bytes of one step, kernel by kernel, as the ordinary layers need them."""
+    trainer = Trainer("plain" if way == "plain" else "fused", device, batch_size)
     trainer.step(0)
     return count_work(lambda: trainer.step(1))
+
+
+def summarise(results: dict[str, Any]) -> dict[str, Any]:
+    """What the chapter and the README show: medians over the rounds, each round's ratios being of the same minutes."""
+    batch_size, rounds = results["settings"]["batch_size"], {}
+    for measured in results["measurements"]:
+        rounds.setdefault(measured["way"], []).append(measured)
+    speeds = {
+        way: [batch_size / statistics.median(measured["step_seconds"]) for measured in each]
+        for way, each in rounds.items()
+    }
+    rates = [
+        statistics.mean(machine["operations_per_second"] for machine in measured["machine"])
+        for measured in rounds["train"]
+    ]
+    operations = results["work"]["train"]["operations"] / batch_size
+    shares = [operations * speed / rate for speed, rate in zip(speeds["train"], rates, strict=True)]
+    return {
+        **results["settings"],
+        "ways": [
+            {
+                "name": way,
+                "change": (results["ways"] | results["rejected"])[way],
+                "rejected": way in results["rejected"],
+                "images_per_second": spread(each),
+                "times_plain": spread([fast / slow for fast, slow in zip(each, speeds["plain"], strict=True)]),
+            }
+            for way, each in speeds.items()
+        ],
+        "operations_per_image": {way: work["operations"] / batch_size for way, work in results["work"].items()},
+        "matrix_operations_per_second": spread(rates),
+        "share_of_matrix_rate": spread(shares),
+        "roofline_seconds": results["work"]["train"]["roofline_seconds"],
+        "hardware": results["hardware"],
+        "versions": results["versions"],
+    }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, smallest and largest, to four digits."""
+    digits = {"median": statistics.median(values), "smallest": min(values), "largest": max(values)}
+    return {name: float(f"{value:.4g}") for name, value in digits.items()}
+
+
+def with_roofline(work: dict[str, Any], measurements: list[dict[str, Any]]) -> dict[str, float]:
+    """Work without its kernels; instead, the least time that the machine could need for them one after the other."""
+    machines = [machine for measured in measurements for machine in measured["machine"]]
+    rate, bandwidth = (
+        statistics.median(machine[name] for machine in machines)
+        for name in ("operations_per_second", "bytes_per_second")
+    )
+    seconds = sum(max(operations / rate, traffic / bandwidth) for operations, traffic in work["kernels"])
+    return {name: value for name, value in work.items() if name != "kernels"} | {"roofline_seconds": seconds}
 
 
 def in_own_process(way: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -238,23 +290,21 @@ def main(arguments: list[str] | None = None) -> int:
             measurements.append({"round": number} | in_own_process(way, options))
             times = measurements[-1]["step_seconds"]
             print(number, f"{way:14}{options.batch_size / statistics.median(times):8.1f} images/s", flush=True)
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    write_json(
-        RESULTS / f"throughput-{device.type}.json",
-        {
-            "settings": {
-                "image_size": IMAGE_SIZE, "width": WIDTH, "batch_size": options.batch_size,
-                "steps": options.steps, "rounds": options.rounds,
-            },
-            "ways": ways(device),
-            "rejected": rejected,
-            "work": {way: work_of_a_step(way, device, options.batch_size) for way in ("plain", "train")},
-            "measurements": measurements,
-            "hardware": hardware,
-            "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    works = {way: work_of_a_step(way, device, options.batch_size) for way in ("plain", "train")}
+    results = {
+        "settings": {
+            "device": device.type, "image_size": IMAGE_SIZE, "width": WIDTH, "batch_size": options.batch_size,
+            "steps": options.steps, "rounds": options.rounds,
         },
-    )  # fmt: skip
+        "ways": ways(device),
+        "rejected": rejected,
+        "work": {way: with_roofline(work, measurements) for way, work in works.items()},
+        "measurements": measurements,
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }  # fmt: skip
+    write_json(RESULTS / f"throughput-{device.type}.json", results)
+    write_json(RECORDED / f"throughput-{device.type}.json", summarise(results))
     return 0
 
 

@@ -150,3 +150,111 @@ def _cut(path: Path, size: int) -> Tensor:
         grid = torch.from_numpy(np.array(picture))
     grid = grid[..., None] if grid.ndim == 2 else grid
     return grid.unflatten(0, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, smallest and largest of several measurements."""
+
+    median: float
+    smallest: float
+    largest: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.smallest:.3g} to {self.largest:.3g})"
+
+
+@dataclass(frozen=True)
+class TrainingWay:
+    """One way to train, as ``benchmarks/throughput.py`` measured it.
+
+    Attributes:
+        name: A short name, such as "bfloat16".
+        change: What was changed against the way before.
+        rejected: Whether the change was tried and left out.
+        images_per_second: Over all rounds.
+        times_plain: Its speed as a multiple of the usual example loop's in the same round.
+    """
+
+    name: str
+    change: str
+    rejected: bool
+    images_per_second: Spread
+    times_plain: Spread
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """How fast training is on one device, from the usual example loop to this package's, one change after the other.
+
+    Attributes:
+        ways: From the slowest, "plain", to this package's, "train"; then what was rejected.
+        operations_per_image: Operations of convolutions and matrix products in a step, for "plain" and "train".
+        matrix_operations_per_second: The machine's own rate of bfloat16 matrix products.
+        share_of_matrix_rate: What of that rate this package reaches, counting only operations that a step needs.
+        roofline_seconds: The least time for one step's kernels, each at the rate of matrix products or of memory.
+        settings: ``device``, ``image_size``, ``width``, ``batch_size``, ``steps``, ``rounds``.
+        hardware: Where it was measured.
+    """
+
+    ways: list[TrainingWay]
+    operations_per_image: Mapping[str, float]
+    matrix_operations_per_second: Spread
+    share_of_matrix_rate: Spread
+    roofline_seconds: float
+    settings: Mapping[str, Any]
+    hardware: str
+
+    def __getitem__(self, name: str) -> TrainingWay:
+        return next(way for way in self.ways if way.name == name)
+
+
+def load_throughput(device: str = "cpu") -> Throughput:
+    """Load what ``benchmarks/throughput.py`` measured on a kind of device: "cpu" or "cuda".
+
+    Raises:
+        UserError: If it has not been measured there.
+    """
+    path = FOLDER / f"throughput-{device}.json"
+    if not path.exists():
+        raise UserError(f"training has not been measured on {device}: run benchmarks/throughput.py there")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    ways = [
+        TrainingWay(
+            **{name: way[name] for name in ("name", "change", "rejected")},
+            images_per_second=Spread(**way["images_per_second"]),
+            times_plain=Spread(**way["times_plain"]),
+        )
+        for way in stored["ways"]
+    ]
+    names = ("device", "image_size", "width", "batch_size", "steps", "rounds")
+    return Throughput(
+        ways=ways,
+        operations_per_image=stored["operations_per_image"],
+        matrix_operations_per_second=Spread(**stored["matrix_operations_per_second"]),
+        share_of_matrix_rate=Spread(**stored["share_of_matrix_rate"]),
+        roofline_seconds=stored["roofline_seconds"],
+        settings={name: stored[name] for name in names},
+        hardware=stored["hardware"],
+    )
+
+
+@dataclass(frozen=True)
+class SameTraining:
+    """The usual loop in float32 against this package's in bfloat16, by ``benchmarks/same_training.py``.
+
+    Attributes:
+        losses: "plain, float32", "plain, bfloat16", "fast, float32" or "fast, bfloat16" -> ``d_loss`` or ``g_loss`` ->
+            its values in the first steps, from the same weights, images and latent vectors.
+        frechet_distance: "plain" or "fast" -> one value for each seed, at the end of whole runs.
+        settings: ``data``, ``image_size``, ``width``, ``batch_size``, ``steps``, ``seeds``.
+    """
+
+    losses: Mapping[str, Mapping[str, list[float]]]
+    frechet_distance: Mapping[str, list[float]]
+    settings: Mapping[str, Any]
+
+
+def load_same_training() -> SameTraining:
+    """Load what ``benchmarks/same_training.py`` measured."""
+    return SameTraining(**json.loads((FOLDER / "same-training.json").read_text(encoding="utf-8")))

@@ -53,7 +53,8 @@ def test_deterministic_algorithms_are_asked_for_and_given_back():
             raise KeyError
 
     assert not torch.are_deterministic_algorithms_enabled()
-    pytest.raises(KeyError, failing)
+    with pytest.raises(KeyError):
+        failing()
     assert not torch.are_deterministic_algorithms_enabled()
 
 

@@ -1,0 +1,100 @@
+"""Write the README's tables of measurements from benchmarks/results, so that no number there is typed by hand.
+
+    python tools/tables.py
+
+Each table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; the tests compare it with the results.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from dcgan_lib.errors import UserError
+from dcgan_lib.files import atomic_write
+from dcgan_lib.recordings import Throughput, load_throughput
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_MEASURED = "not measured yet"
+
+
+def throughput_table() -> str:
+    """How fast training is: one row for each kind of device, also for those that nobody has measured."""
+    lines = [
+        "| 64 x 64 pixels, width 64 | plain loop, images/s | `dcgan_lib`, images/s "
+        "| times as fast | of the matrix rate |",
+        "|---|---|---|---|---|",
+    ]
+    for device, name in (("cpu", "batch 64"), ("cuda", "one GPU, batch 128")):
+        try:
+            lines.append(_throughput_row(load_throughput(device)))
+        except UserError:
+            lines.append(f"| {name} | {NOT_MEASURED} | | | |")
+    return "\n".join(lines)
+
+
+def _throughput_row(measured: Throughput) -> str:
+    plain, ours = measured["plain"], measured["train"]
+    cells = [
+        f"{measured.hardware}, batch {measured.settings['batch_size']}",
+        f"{plain.images_per_second.median:.0f}",
+        f"{ours.images_per_second.median:.0f}",
+        f"{ours.times_plain.median:.2f} ({ours.times_plain.smallest:.2f} to {ours.times_plain.largest:.2f})",
+        f"{measured.share_of_matrix_rate.median:.0%}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def overheads_table() -> str:
+    """What training costs besides its steps."""
+    stored = json.loads((ROOT / "benchmarks" / "results" / "overheads.json").read_text(encoding="utf-8"))
+    over, first = stored["import"]["over_torch"], stored["start"]["to_first_step"]
+    store = stored["store"]
+    few, many = (f"{count:,}" for count in store["images"])
+    rows = {
+        "`import dcgan_lib`, over `import torch`": f"{over['dcgan_lib']['median']:.2f} s",
+        "from `dcgan train` to the end of its first step": f"{first['as it comes']['median']:.1f} s",
+        "the same with `--compile yes` and nothing cached": f"{first['compiled, nothing cached']['median']:.0f} s",
+        "logging, sample grids and checkpoints": f"{stored['reporting']['share']:.1%} of training time",
+        f"a store of {many} images against one of {few}": _store_cell(store),
+        f"most memory in use, {many} images and {few}": " and ".join(
+            f"{store['peak_bytes'][str(count)] / 1e9:.2f} GB" for count in reversed(store["images"])
+        ),
+    }
+    return "\n".join(
+        ["| besides the steps | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+    )
+
+
+def _store_cell(store: dict[str, Any]) -> str:
+    speed = store["speed_of_the_large_one"]["width 32"]
+    return f"{speed['median']:.0%} of the speed ({speed['smallest']:.0%} to {speed['largest']:.0%})"
+
+
+TABLES = {"throughput": throughput_table, "overheads": overheads_table}
+
+
+def with_tables(text: str) -> str:
+    """Return ``text`` with every table made anew."""
+    for name, table in TABLES.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"README.md has no place for the table {name}: <!-- {name} -->, <!-- /{name} -->")
+        text = pattern.sub(lambda match, table=table: match[1] + table() + match[2], text)
+    return text
+
+
+def main() -> int:
+    """Write the tables."""
+    readme = ROOT / "README.md"
+    text = with_tables(readme.read_text(encoding="utf-8"))
+    with atomic_write(readme) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
