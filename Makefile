@@ -6,7 +6,7 @@ INDEX := _build/html/index.html
 RUN ?= runs/cats-32-$(shell date +%Y-%m-%d-%H%M%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lab train notebooks repository clean
+.PHONY: help setup book test lab train bench notebooks repository clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,12 @@ lab: setup ## open the chapters in JupyterLab
 train: setup ## train 32-pixel cats for five minutes
 	@$(BIN)/dcgan train --data cats --image-size 32 --minutes 5 --output $(RUN)
 	@$(BIN)/dcgan sample --run $(RUN) --count 64 --seed 0
+
+bench: setup ## measure training, and write the README's tables; an hour or two, and 13 GB of disk meanwhile
+	@$(BIN)/python benchmarks/throughput.py
+	@for part in import start reporting store; do $(BIN)/python benchmarks/overheads.py $$part || exit 1; done
+	@for part in losses quality; do $(BIN)/python benchmarks/same_training.py $$part || exit 1; done
+	@$(BIN)/python tools/tables.py
 
 notebooks: setup ## run every chapter again and store its outputs
 	@$(BIN)/python tools/notebooks.py
