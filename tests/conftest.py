@@ -135,3 +135,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder ../shared/data beside this checkout (original MNIST and Fashion-MNIST, clothing64)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """A folder of sixty small pictures; read only."""
+    from stores import make_pictures
+
+    return make_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def built_store(pictures, tmp_path_factory) -> Path:
+    """Their store; read only."""
+    from stores import build
+
+    path = tmp_path_factory.mktemp("stores") / "built"
+    build(pictures, path)
+    return path

@@ -280,6 +280,27 @@ def test_a_folder_with_one_good_image(tmp_path):
         load_dataset(f"folder:{tmp_path}", 32)
 
 
+@pytest.mark.parametrize("what", ["the folder", "what is in it"])
+def test_a_folder_that_vanishes_is_not_taken_for_broken_images(tmp_path, monkeypatch, what):
+    source, read = tmp_path / "pictures", folder._read
+    for i in range(20):
+        save(source / f"{i:02}.png")
+
+    def vanish(path, size):
+        if path.name == "10.png":
+            source.rename(tmp_path / "away")
+            if what == "what is in it":  # a disk that is unmounted leaves an empty folder
+                source.mkdir()
+        return read(path, size)
+
+    monkeypatch.setattr(folder, "_read", vanish)
+    with (
+        pytest.warns(UserWarning, match="skipped"),
+        pytest.raises(UserError, match="vanished while it was read: mount"),
+    ):
+        load_dataset(f"folder:{source}", 32)
+
+
 def test_no_path():
     with pytest.raises(UserError, match="does not exist"):
         load_dataset("folder:", 32)
