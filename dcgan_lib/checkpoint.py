@@ -172,7 +172,10 @@ def load_state(run_dir: str | Path) -> dict[str, Any]:
         if_foreign="only what dcgan train wrote can be resumed",
     )
     try:
-        state = nested.put_together(tensors, tensors.pop(_DESCRIPTION).numpy().tobytes())
+        description = tensors.pop(_DESCRIPTION)
+        if description.dtype != torch.uint8:
+            raise ValueError("not a text")
+        state = nested.put_together(tensors, description.numpy().tobytes().decode())
         if not _is_place(state):
             raise ValueError("not a place in a run")
     except (KeyError, ValueError) as error:
@@ -225,13 +228,13 @@ def _build(
 ) -> Generator | Discriminator:
     """The network called ``name``; no tensor of another shape or kind of number than its architecture's passes."""
     if name not in architectures:
-        raise UserError(f"{path} holds no {name!r}, only {', '.join(sorted(architectures))}")
+        raise UserError(f"{path} holds no {name!r}, only {_one_line(', '.join(sorted(architectures)))}")
     build = build_discriminator if name == "discriminator" else build_generator
     try:
         with torch.device("meta"):  # no memory is taken until the shapes are known to be right
             network = build(**architectures[name])
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path} names an architecture that cannot be built: {error}") from error
+        raise UserError(f"{path} names an architecture that cannot be built: {_one_line(error)}") from error
     state = {}
     for key, expected in network.state_dict().items():
         stored = tensors.get(f"{name}.{key}")
@@ -240,6 +243,11 @@ def _build(
         state[key] = stored.to(expected.dtype)
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(True)
+
+
+def _one_line(message: object) -> str:
+    """What a file makes us say, short and without line breaks."""
+    return " ".join(str(message).split())[:200]
 
 
 def _widens(stored: torch.dtype, dtype: torch.dtype) -> bool:

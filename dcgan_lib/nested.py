@@ -36,7 +36,7 @@ def take_apart(value: Any) -> tuple[dict[str, Tensor], str]:
     return tensors, json.dumps(_describe(value, "", tensors), separators=(",", ":"))
 
 
-def put_together(tensors: Mapping[str, Tensor], text: str | bytes) -> Any:
+def put_together(tensors: Mapping[str, Tensor], text: str) -> Any:
     """Undo ``take_apart``.
 
     Raises:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -60,7 +61,7 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     header = _describe({name: tensors[name] for name in order}, metadata)
     digest, place = hashlib.sha256(), _LENGTH + _CHECKSUM.search(header).start(1)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        for piece in (len(header).to_bytes(_LENGTH, "little"), header, *_numbers(tensors, order)):
+        for piece in chain((len(header).to_bytes(_LENGTH, "little"), header), _numbers(tensors, order)):
             file.write(piece)
             digest.update(piece)
         file.seek(place)
@@ -117,7 +118,7 @@ def decode(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         ValueError: If the content is not that of a safetensors file.
     """
     try:
-        metadata = dict(json.loads(_header(content)).get("__metadata__") or {})
+        metadata = dict(json.loads(_header(content).decode()).get("__metadata__") or {})
         tensors = load(content)
         for name in tensors:  # into PyTorch's own memory, which is aligned: elsewhere, products may round differently
             tensors[name] = tensors[name].clone()
