@@ -26,6 +26,7 @@ from dcgan_lib.data import to_model_range
 from dcgan_lib.errors import UserError
 
 MARGIN = 24 * 2**20  # bytes that Python and the allocators may take besides; the smallest "huge" length is far above
+PATIENCE = 5  # seconds that one file may take; milliseconds are usual
 PAGE = 4096
 NUMBERS = (0, 1, 2, 7, 8, 255, 2**16, 2**20, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 # What nothing has to do that only reads numbers; Python reports each to audit hooks.
@@ -312,6 +313,7 @@ def main():
             except BaseException as error:
                 raise AssertionError(f"{mutate.__name__}, number {number}: {type(error).__name__} {error}") from error
             slowest, largest = max(slowest, time.perf_counter() - started), max(largest, len(damaged))
+            assert slowest < PATIENCE, f"{mutate.__name__}, number {number}: {slowest} seconds"
             outcomes.update([outcome, mutate.__name__])
             assert not watch.seen, f"{mutate.__name__}, number {number}: {watch.seen}"
 

@@ -23,14 +23,14 @@ from tiny import EVERY_OPTION, configure, deterministic, images, networks
 from dcgan_lib import checkpoint, training
 from dcgan_lib.run_folder import RunFolder
 
-# Every phase takes a good share of the time: steps, their log, grids and both files of a checkpoint.
 RUN = configure(steps=60, log_every=1, sample_every=1, checkpoint_every=2, **EVERY_OPTION)
 LONGEST = 1 / 6  # of the time that the whole run takes, until a kill
 PHASES = ("start", "step", "log", "grid", "state", "weights")
+AIMS = ("state", "weights", "grid", "log")  # short ones, which a kill after a random time would often miss
 
 
 class Place:
-    """Small numbers that a process shares with its forks, and that outlive them."""
+    """A few whole numbers that a process shares with its forks, and that outlive them."""
 
     def __init__(self):
         self.memory = mmap.mmap(-1, 64)
@@ -61,8 +61,13 @@ def finish(child):
     assert os.waitpid(child, 0)[1] == 0
 
 
+def has_ended(child):
+    """Whether a child has ended by itself. Its number stays its own until somebody waits for it in earnest."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def kill_after(child, seconds):
-    """Kill a child after a while; whether it was still alive. Nobody else has its number, for nobody has waited yet."""
+    """Kill a child after a while; whether it was still alive."""
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -80,10 +85,12 @@ def train(folder):
 
 
 def marked(function, place, phase):
-    """A function that leaves a mark while it is at work."""
+    """A function that leaves a mark while it is at work, and counts how often it was."""
+    number = PHASES.index(phase)
 
     def wrapper(*arguments, **options):
-        before, place[0] = place[0], PHASES.index(phase)
+        before, place[0] = place[0], number
+        place[number] += 1
         try:
             return function(*arguments, **options)
         finally:
@@ -93,7 +100,10 @@ def marked(function, place, phase):
 
 
 def kill_runs(folder, kills, dice):
-    """Kill a run again and again, each time resumed; when it is finished all the same, begin another."""
+    """Kill a run again and again, each time resumed; when it is finished all the same, begin another.
+
+    Half of the kills come after a random time, and half soon after a phase has begun for the n-th time.
+    """
     place, phases, steps, done = Place(), Counter(), [], 0
     for owner, name, phase in (
         (training, "train_step", "step"),
@@ -107,9 +117,14 @@ def kill_runs(folder, kills, dice):
     finish(fork(lambda: train(folder / "whole")))
     longest = LONGEST * (time.perf_counter() - started)
     while kills:
-        place[0] = PHASES.index("start")
-        run = folder / str(done)
-        if kill_after(fork(lambda run=run: train(run)), dice.uniform(0, longest)):
+        run, aim = folder / str(done), kills % 2 and AIMS[kills // 2 % len(AIMS)]
+        for number in range(len(PHASES)):
+            place[number] = 0
+        child, delay, times = fork(lambda run=run: train(run)), dice.uniform(0, longest), dice.randrange(1, 5)
+        while aim and place[PHASES.index(aim)] < times and not has_ended(child):
+            delay = dice.uniform(0, 0.002)
+            time.sleep(1e-4)
+        if kill_after(child, delay):
             kills -= 1
             phases[PHASES[place[0]]] += 1
             if (run / checkpoint.STATE_NAME).exists():

@@ -147,6 +147,8 @@ ARCHITECTURE = {"image_size": 32, "channels": 1, "latent_dim": 6, "width": 4}
         ({"upsampling": "resize"}, "is damaged or altered: generator.layers.8x8.0.weight .* wrong shape"),
         ({"width": float("nan")}, "cannot be built: width=nan"),
         ({"depth": 5}, "cannot be built: .*unexpected keyword argument 'depth'"),
+        ({"two\nlines": 5}, "cannot be built: .*unexpected keyword argument 'two lines'"),
+        ({"channels": "x" * 1000}, "cannot be built: channels='x{100,200}$"),
         ({"width": 1024, "image_size": 128}, "is damaged or altered: generator.layers.4x4.0.weight .* wrong shape"),
         ({"channels": 3}, "is damaged or altered: generator.layers.32x32.0.weight is missing or has the wrong shape"),
     ],
@@ -317,6 +319,13 @@ def test_descriptions_that_are_none(tmp_path, text):
     with pytest.raises(UserError, match="holds no training state; was another file copied over it") as caught:
         load_state(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int64])
+def test_a_description_of_another_kind_of_number(tmp_path, dtype):
+    tensor_file.write(tmp_path / "state.safetensors", {"json": torch.ones(4, dtype=dtype)}, {})
+    with pytest.raises(UserError, match=r"state.safetensors holds no training state"):
+        load_state(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def report(script, *arguments):
     """What a script beside this file prints as its last line."""
     command = [sys.executable, TESTS / script, *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-4000:]
     return json.loads(finished.stdout.splitlines()[-1])
 
@@ -48,8 +48,7 @@ def run(tmp_path):
 def test_a_run_killed_at_50_random_moments_ends_with_the_bits_of_the_undisturbed_run(tmp_path):
     seen = report("killed.py", "run", tmp_path, 50, 0)
     assert sum(seen["phases"].values()) == 50
-    assert {"step", "grid"} <= seen["phases"].keys(), seen
-    assert {"state", "weights"} & seen["phases"].keys(), seen
+    assert {"step", "grid", "state", "weights"} <= seen["phases"].keys(), seen
     assert len({tuple(place) for place in seen["steps"]}) > 10, seen  # so the kills hit different moments of the runs
     whole = tmp_path / "whole"
     for number in range(seen["runs"]):
@@ -91,7 +90,7 @@ def test_200_kills_while_a_checkpoint_is_overwritten_leave_the_old_or_the_new_on
 
 
 def assert_harmless(seen, count):
-    assert seen["slowest"] < 5, seen  # seconds, of one call; milliseconds are usual
+    assert seen["slowest"] < damage.PATIENCE, seen
     # The file's bytes once and its tensors once, and what Python keeps for itself.
     assert seen["grown"] < 2 * seen["largest"] + 8 * 2**20, seen
     kinds = {"refused", "equal", "loaded", "refused when restored"}
