@@ -1,4 +1,4 @@
-"""Atomic writes: a reader of the file sees the old content or the new, never half of it."""
+"""Atomic writes, of which a reader sees the old content or the new, never half of it; and locks between processes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from dcgan_lib.errors import UserError
 
@@ -128,3 +130,30 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Keep other processes out while this one is inside; the system ends the lock with the process that holds it.
+
+    On a file system without locks nobody is kept out.
+
+    Args:
+        path: The lock's file, in a folder that exists.
+        busy: What to say where another process is inside.
+
+    Raises:
+        UserError: If another process is inside.
+        OSError: If the file cannot be made.
+    """
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(busy) from error
+    except NotImplementedError:
+        pass
+    try:
+        yield
+    finally:
+        lock.release()

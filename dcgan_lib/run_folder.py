@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from dcgan_lib import checkpoint
 from dcgan_lib.errors import UserError
-from dcgan_lib.files import atomic_write, write_json
+from dcgan_lib.files import atomic_write, locked, write_json
 from dcgan_lib.images import save_png
 
 METRICS_NAME = "metrics.jsonl"
@@ -26,26 +25,20 @@ CHANGEABLE = {
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in ``folder``; the system ends the lock with the process that holds it.
+def kept_alone(folder: Path) -> Iterator[None]:
+    """Make the folder of a run, and keep other processes from training in it.
 
     Raises:
         UserError: If another process trains there, or the folder cannot be written to.
     """
-    lock = FileLock(folder / LOCK_NAME, timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"another process is training in {folder}; wait for it, or choose another --output") from error
-    except NotImplementedError:
-        pass  # a file system without locks
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another --output") from error
-    try:
+    busy = f"another process is training in {folder}; wait for it, or choose another --output"
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder / LOCK_NAME, busy))
+        except OSError as error:
+            raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another --output") from error
         yield
-    finally:
-        lock.release()
 
 
 class RunFolder:

@@ -18,12 +18,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from dcgan_lib.data import require_image_size
 from dcgan_lib.errors import UserError
-from dcgan_lib.files import sync_folder
+from dcgan_lib.files import locked, sync_folder
 from dcgan_lib.store import IMAGES_NAME, INDEX_NAME, LABELS_NAME, UNFINISHED, StoreIndex
 
 BLOCK_BYTES = 64 * 2**20
@@ -179,7 +178,7 @@ def new_store(output: str | Path) -> Iterator[Path]:
     try:
         _check_free(output)
         output.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(output, folder):
+        with _kept_alone(output, folder):
             _check_free(output)
             folder.mkdir(exist_ok=True)
             _check_ours(folder)
@@ -224,23 +223,17 @@ def write_synced(path: Path, content: bytes, mode: str = "wb") -> None:
 
 
 @contextmanager
-def _locked(output: Path, folder: Path) -> Iterator[None]:
-    """Keep other processes from building the same store; the system ends the lock with the process that holds it."""
+def _kept_alone(output: Path, folder: Path) -> Iterator[None]:
+    """Keep other processes from building the same store."""
     path = output.parent / f"{output.name}.lock"
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"another process is building {output}: wait for it, or choose another --output") from error
-    except NotImplementedError:
-        pass  # a file system without locks
-    try:
-        yield
-    finally:
-        if output.exists() or not folder.exists():  # nothing is left to protect
-            with suppress(OSError):
-                path.unlink()
-        lock.release()
+    busy = f"another process is building {output}: wait for it, or choose another --output"
+    with locked(path, busy):
+        try:
+            yield
+        finally:
+            if output.exists() or not folder.exists():  # nothing is left to protect
+                with suppress(OSError):
+                    path.unlink()
 
 
 def _check_free(output: Path) -> None:

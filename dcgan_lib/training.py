@@ -30,7 +30,7 @@ from dcgan_lib.errors import UserError
 from dcgan_lib.interrupt import StopRequest, graceful_stop
 from dcgan_lib.latent import generate, sample_latent
 from dcgan_lib.models import Discriminator, Generator
-from dcgan_lib.run_folder import RunFolder, locked
+from dcgan_lib.run_folder import RunFolder, kept_alone
 from dcgan_lib.seeds import mixed_seed
 
 __all__ = ["History", "TrainingConfig", "get_device", "train", "train_step"]
@@ -177,7 +177,7 @@ def train(
             if run.world.is_first:
                 if resume:
                     checkpoint.load_config(folder)  # without a run there, no folder is made
-                stack.enter_context(locked(folder))
+                stack.enter_context(kept_alone(folder))
             run.open_folder(folder, resume, data_options or {})
         stack.callback(run.batches.close)
         stack.enter_context(run.explained())

@@ -14,7 +14,7 @@ from tiny import assert_same, configure, images, networks
 
 from dcgan_lib import checkpoint, cli, latent, training
 from dcgan_lib.errors import UserError
-from dcgan_lib.run_folder import LOCK_NAME, locked
+from dcgan_lib.run_folder import LOCK_NAME, kept_alone
 
 TESTS = Path(__file__).parent
 
@@ -245,8 +245,8 @@ def test_another_process_is_kept_out_and_its_death_opens_the_folder(tmp_path):
     code = """
         import sys, time
         from pathlib import Path
-        from dcgan_lib.run_folder import locked
-        with locked(Path(sys.argv[1])):
+        from dcgan_lib.run_folder import kept_alone
+        with kept_alone(Path(sys.argv[1])):
             print("locked", flush=True)
             time.sleep(60)
     """
@@ -263,11 +263,11 @@ def test_another_process_is_kept_out_and_its_death_opens_the_folder(tmp_path):
 
 def test_the_lock_is_given_back(tmp_path):
     for _ in range(2):
-        with locked(tmp_path):
+        with kept_alone(tmp_path):
             pass
-    with pytest.raises(KeyError), locked(tmp_path):
+    with pytest.raises(KeyError), kept_alone(tmp_path):
         raise KeyError
-    with locked(tmp_path):
+    with kept_alone(tmp_path):
         pass
 
 
