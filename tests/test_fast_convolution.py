@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dcgan_lib import fast_convolution, models
-from dcgan_lib.fast_convolution import dense, fast_convolutions, matrix_gradient, sub_pixel
+from dcgan_lib.fast_convolution import correlate, dense, fast_convolutions, strided
 
 CONVOLUTIONS = {False: F.conv2d, True: F.conv_transpose2d}
 
@@ -28,9 +28,9 @@ def compare(form, ordinary, x, weight, bias, transposed):
     torch.testing.assert_close(*second)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
-    st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.booleans(), st.booleans(),
+    st.integers(1, 3), st.integers(1, 6), st.integers(1, 5), st.integers(1, 6), st.booleans(), st.booleans(),
     st.integers(0, 2**32),
 )  # fmt: skip
 def test_forms_of_stride_two_agree_with_pytorch(images, few, many, half, transposed, biased, seed):
@@ -38,8 +38,29 @@ def test_forms_of_stride_two_agree_with_pytorch(images, few, many, half, transpo
     size, channels_in, channels_out = (half, many, few) if transposed else (2 * half, few, many)
     x, weight, bias = tensors(random, (images, channels_in, size, size), (many, few, 4, 4), (channels_out,))
     bias = bias if biased else None
-    for form in (sub_pixel, matrix_gradient):
-        compare(form, lambda *a: CONVOLUTIONS[transposed](*a, stride=2, padding=1), x, weight, bias, transposed)
+    compare(strided, lambda *a: CONVOLUTIONS[transposed](*a, stride=2, padding=1), x, weight, bias, transposed)
+
+
+def test_the_weights_gradient_is_a_sum_over_patches():
+    random = torch.Generator().manual_seed(0)
+    for half in (2, 6):  # by one matrix product, and by PyTorch
+        large, small = tensors(random, (2, 3, 2 * half, 2 * half), (2, 5, half, half))
+        patches = F.unfold(large, 4, padding=1, stride=2)  # (2, 3 * 16, half * half)
+        expected = torch.einsum("nkp,ncp->kc", small.flatten(2), patches).unflatten(1, (3, 4, 4))
+        torch.testing.assert_close(correlate(large, small), expected)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_where_no_form_gains_a_layer_stays_ordinary(wanted, spied):
+    """At the image D gains only where its input needs a gradient, in G's step; inside where its weights need one."""
+    discriminator = models.build_discriminator(32, 3, 16).requires_grad_(not wanted)
+    with torch.autocast("cpu", torch.bfloat16), fast_convolutions(discriminator):
+        first, inner = discriminator.layers[0][0], discriminator.layers[2][0]
+        first(torch.zeros(2, 3, 32, 32, requires_grad=wanted))
+        assert (spied == ["strided"]) == wanted
+        spied.clear()
+        inner(torch.zeros(2, 32, 8, 8, requires_grad=True))
+        assert (spied == ["strided"]) != wanted
 
 
 @settings(max_examples=20, deadline=None)
@@ -58,8 +79,8 @@ def chosen(network) -> list[str]:
 
 
 def test_every_layer_of_a_dcgan_has_its_form():
-    assert chosen(models.build_generator(64, 3)) == ["dense", *["matrix_gradient"] * 3, "sub_pixel"]
-    assert chosen(models.build_discriminator(64, 1)) == ["sub_pixel", *["matrix_gradient"] * 3, "dense"]
+    assert chosen(models.build_generator(64, 3)) == ["dense", *["strided"] * 4]
+    assert chosen(models.build_discriminator(64, 1)) == [*["strided"] * 4, "dense"]
     # other ways to double are left alone
     assert chosen(models.build_generator(32, 3, upsampling="transposed-5")) == ["dense", *["none"] * 3]
     assert chosen(models.build_generator(32, 3, upsampling="resize")) == ["dense", *["none"] * 3]
@@ -77,7 +98,7 @@ def spied(monkeypatch):
 
         return call
 
-    forms = {name: getattr(fast_convolution, name) for name in ("dense", "sub_pixel", "matrix_gradient")}
+    forms = {name: getattr(fast_convolution, name) for name in ("dense", "strided")}
     for name, form in forms.items():
         monkeypatch.setattr(fast_convolution, name, spy(name, form))
     return used
@@ -95,8 +116,8 @@ def test_networks_give_the_same_numbers_and_gradients_within_bfloat16(batch_norm
         gradients = torch.autograd.grad(logits.sum(), [*generator.parameters(), *discriminator.parameters()])
         results.append([logits.detach(), *gradients])
         assert bool(spied) == fast
-    # the innermost layers alone sum their weights' gradients by a matrix product
-    assert sorted(spied) == ["dense"] * 2 + ["matrix_gradient"] * 2 + ["sub_pixel"] * 2
+    # the dense layers, the innermost ones and those at the image, but none between
+    assert sorted(spied) == ["dense"] * 2 + ["strided"] * 4
     for ordinary, fast in zip(*results, strict=True):
         scale = float(ordinary.abs().max())
         torch.testing.assert_close(fast, ordinary, rtol=0.05, atol=0.02 * scale)
