@@ -182,7 +182,7 @@ def altered(value, dice):
         if what < 0.05:
             del copy[key]
         elif what < 0.1 and isinstance(copy, dict):
-            copy[dice.choice(["tensor", "tuple", "dict", "", "__metadata__", "two\nlines"])] = copy.pop(key)
+            copy[dice.choice(["tensor", "tuple", "dict", "table", "", "__metadata__", "two\nlines"])] = copy.pop(key)
         else:
             copy[key] = altered(copy[key], dice)
         return copy

@@ -254,6 +254,15 @@ def test_a_state_comes_back_equal_in_type_and_bit(tmp_path):
         "step": 3,
         "seconds": 0.1 + 0.2,
         "records": [{"step": 1, "seconds": 1e-320, "d_loss": -1.5e300}, {"step": 2, "seconds": 2.0, "d_loss": 3}],
+        "table": [{"step": step, "seconds": step / 3, 5: -0.0} for step in range(100)],
+        "tables": [
+            [{}, {}],
+            [{"a": 1}, {}],
+            [{"a": 1, "b": 2}, {"b": 2, "a": 1}],
+            [{"a": 2**63}],
+            [{"a": True}],
+            [{1: 1}],
+        ],
         "plain": [None, True, 0, -0.0, 10**40, float("inf"), "ü\n\ud800", [], (), {}, {"1": 1, 1: "1"}, ((1,), [2])],
     }
     expected = copy.deepcopy(state)
@@ -266,7 +275,10 @@ def test_a_state_comes_back_equal_in_type_and_bit(tmp_path):
     assert [record["seconds"] for record in loaded["records"]] == [1e-320, 2.0]
     for loaded_zero, zero in ((loaded["whole"][3], state["whole"][3]), (loaded["plain"][3], state["plain"][3])):
         assert str(loaded_zero) == str(zero)
-    assert load_file(tmp_path / "state.safetensors").keys() >= {"/network/weight", "/optimizer/state/0/exp_avg", "json"}
+    assert str(loaded["table"]) == str(expected["table"])
+    assert load_file(tmp_path / "state.safetensors").keys() >= {
+        *("/network/weight", "/optimizer/state/0/exp_avg", "/table/step", "json")
+    }
 
 
 @pytest.mark.parametrize(
@@ -292,6 +304,11 @@ def test_what_a_state_cannot_hold_is_refused_on_saving(tmp_path, value, where):
 
 def write_described(folder, text, **tensors):
     """A state file with a right checksum and any description."""
+    tensors |= {
+        "/short": torch.zeros(2).double(),
+        "/long": torch.zeros(3).double(),
+        "/flat": torch.zeros(2, 2).double(),
+    }
     tensors["json"] = torch.tensor(list(text.encode() or b" "), dtype=torch.uint8)
     tensor_file.write(folder / "state.safetensors", tensors, {})
 
@@ -310,6 +327,13 @@ def write_described(folder, text, **tensors):
         '{"dict": [], "tuple": []}',
         '{"tensor": "missing"}',
         '{"tensor": ["json"]}',
+        '{"table": [["a", "missing"]]}',
+        '{"table": [["a", "json"]]}',
+        '{"table": [[["a"], "json"]]}',
+        '{"table": [["a", "/short"], ["b", "/long"]]}',
+        '{"table": [["a", "/flat"]]}',
+        '{"table": [["a", "/long"], ["b", "/long"]]}',
+        '{"dict": [["a", {"tensor": "/long"}], ["b", {"tensor": "/long"}]]}',
         '{"os.system": ["true"]}',
         "9" * 5000,
     ],
