@@ -39,7 +39,7 @@ _DTYPES = {
     torch.bool: "BOOL",
 }
 _LENGTH = 8  # bytes of the number in front of the header
-_MOST_HEADER = 2**20  # bytes; a run at 128 pixels needs 40,000, and a header takes much more memory once it is parsed
+_MOST_HEADER = 2**20  # bytes; a run at 128 pixels needs 20,000, and a header takes much more memory once it is parsed
 _BLANK = "0" * 64
 # Quotation marks within a JSON string are escaped, so this finds the key itself and never a text that holds it.
 _CHECKSUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')
