@@ -124,6 +124,27 @@ def test_networks_give_the_same_numbers_and_gradients_within_bfloat16(batch_norm
         assert ordinary.abs().max() > 0
 
 
+def test_weights_are_rounded_again_after_a_step_of_the_optimizer():
+    """A copy kept by the version of the weights would go stale: the fused Adam does not count it up."""
+    discriminator = models.build_discriminator(32, 3, 4)
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=0.1, fused=True)
+    images = torch.rand(2, 3, 32, 32)
+    with fast_convolutions(discriminator):
+        for _ in range(3):
+            with torch.autocast("cpu", torch.bfloat16):
+                logits, again = discriminator(images), discriminator(images)
+            assert torch.equal(logits, again)
+            expected = discriminator(images)  # in float32, from the weights of this moment
+            torch.testing.assert_close(logits.float(), expected, rtol=0.1, atol=0.1)
+            optimizer.zero_grad()
+            (logits.sum() + again.sum()).backward()
+            optimizer.step()
+            assert not torch.allclose(discriminator(images), expected, rtol=0.2, atol=0.2)
+    discriminator.requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16), fast_convolutions(discriminator):
+        assert not discriminator(images).requires_grad
+
+
 def test_elsewhere_layers_are_the_ordinary_ones(spied):
     generator = models.build_generator(32, 3, latent_dim=8, width=4)
     z = torch.randn(2, 8)
