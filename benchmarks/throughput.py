@@ -155,7 +155,7 @@ def seconds_of(action: Callable[[], Any], device: torch.device, repeats: int) ->
 
 
 def machine_rates(device: torch.device) -> dict[str, Any]:
-    """What the machine can do: operations per second in bfloat16 matrix products, bytes per second in copies."""
+    """Operations per second in bfloat16 products of square matrices, by their size; bytes per second in copies."""
     products = {}
     for size in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192):
         a, b = torch.randn(2, size, size, device=device).bfloat16()
@@ -166,7 +166,6 @@ def machine_rates(device: torch.device) -> dict[str, Any]:
     copies = seconds_of(lambda: target.copy_(source), device, 5)
     return {
         "matrix_products": products,
-        "operations_per_second": max(products.values()),
         "bytes_per_second": 2 * source.nbytes / statistics.median(copies),
     }
 
@@ -214,8 +213,9 @@ def summarise(results: dict[str, Any]) -> dict[str, Any]:
         way: [batch_size / statistics.median(measured["step_seconds"]) for measured in each]
         for way, each in rounds.items()
     }
+    size = fastest_size(results["measurements"])
     rates = [
-        statistics.mean(machine["operations_per_second"] for machine in measured["machine"])
+        statistics.mean(machine["matrix_products"][size] for machine in measured["machine"])
         for measured in rounds["train"]
     ]
     operations = results["work"]["train"]["operations"] / batch_size
@@ -233,12 +233,22 @@ def summarise(results: dict[str, Any]) -> dict[str, Any]:
             for way, each in speeds.items()
         ],
         "operations_per_image": {way: work["operations"] / batch_size for way, work in results["work"].items()},
+        "matrix_size": int(size),
         "matrix_operations_per_second": spread(rates),
         "share_of_matrix_rate": spread(shares),
         "roofline_seconds": results["work"]["train"]["roofline_seconds"],
         "hardware": results["hardware"],
         "versions": results["versions"],
     }
+
+
+def fastest_size(measurements: list[dict[str, Any]]) -> str:
+    """The size of matrices whose products are fastest over the whole benchmark.
+
+    One size for all: the fastest of each single process would be the luckiest, and no rate that the machine can keep.
+    """
+    machines = [machine["matrix_products"] for measured in measurements for machine in measured["machine"]]
+    return max(machines[0], key=lambda size: statistics.median(products[size] for products in machines))
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -249,11 +259,12 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def with_roofline(work: dict[str, Any], measurements: list[dict[str, Any]]) -> dict[str, float]:
     """Work without its kernels; instead, the least time that the machine could need for them one after the other."""
-    machines = [machine for measured in measurements for machine in measured["machine"]]
-    rate, bandwidth = (
-        statistics.median(machine[name] for machine in machines)
-        for name in ("operations_per_second", "bytes_per_second")
+    machines, size = (
+        [machine for measured in measurements for machine in measured["machine"]],
+        fastest_size(measurements),
     )
+    rate = statistics.median(machine["matrix_products"][size] for machine in machines)
+    bandwidth = statistics.median(machine["bytes_per_second"] for machine in machines)
     seconds = sum(max(operations / rate, traffic / bandwidth) for operations, traffic in work["kernels"])
     return {name: value for name, value in work.items() if name != "kernels"} | {"roofline_seconds": seconds}
 

@@ -190,7 +190,8 @@ class Throughput:
     Attributes:
         ways: From the slowest, "plain", to this package's, "train"; then what was rejected.
         operations_per_image: Operations of convolutions and matrix products in a step, for "plain" and "train".
-        matrix_operations_per_second: The machine's own rate of bfloat16 matrix products.
+        matrix_operations_per_second: The machine's own rate of products of square bfloat16 matrices, in the rounds of
+            "train" and of the size that is fastest over the whole benchmark.
         share_of_matrix_rate: What of that rate this package reaches, counting only operations that a step needs.
         roofline_seconds: The least time for one step's kernels, each at the rate of matrix products or of memory.
         settings: ``device``, ``image_size``, ``width``, ``batch_size``, ``steps``, ``rounds``.

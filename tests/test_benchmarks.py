@@ -93,6 +93,12 @@ def test_a_summary_is_medians_and_paired_ratios():
     assert [way.name for way in measured.ways if way.rejected] == ["compiled"]
 
 
+def test_the_matrix_rate_is_that_of_one_size():
+    lucky = {"machine": [{"matrix_products": {"8": 9.0, "16": 5.0}}]}
+    usual = {"machine": [{"matrix_products": {"8": 1.0, "16": 6.0}}, {"matrix_products": {"8": 2.0, "16": 7.0}}]}
+    assert throughput.fastest_size([lucky, usual]) == "16"
+
+
 def test_the_readme_shows_the_results():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_tables(readme) == readme  # if not: python tools/tables.py
@@ -150,7 +156,7 @@ def test_bytes_are_those_of_inputs_and_outputs_and_views_move_nothing():
 
 
 def test_a_roofline_takes_the_slower_of_arithmetic_and_memory():
-    machine = {"operations_per_second": 10.0, "bytes_per_second": 4.0}
+    machine = {"matrix_products": {"8": 10.0, "16": 9.0}, "bytes_per_second": 4.0}
     kernels = [(100, 8), (5, 40)]
     found = throughput.with_roofline({"kernels": kernels, "operations": 105}, [{"machine": [machine]}])
     assert found == {"operations": 105, "roofline_seconds": 10 + 10}
