@@ -52,8 +52,8 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory it frees, for the next step, instead of giving it back to the system.
 
     A training step frees and takes the same gigabytes again and again, and the system clears every page it hands out:
-    3 % of a step's time on a CPU. It acts on the whole process, so the command line asks for it and the library does
-    not. Only glibc can be told; elsewhere nothing happens.
+    up to 3 % of a step's time on a CPU. It acts on the whole process, so the command line asks for it and the library
+    does not. Only glibc can be told; elsewhere nothing happens.
     """
     largest_mapping, trim = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
     try:
