@@ -36,7 +36,7 @@ from dcgan_lib.files import write_json
 
 RESULTS = Path(__file__).resolve().parent / "results" / "overheads.json"
 IMAGE_SIZE, REPEATS = 64, 7
-SMALL, LARGE = 1_000, 1_000_000
+SMALL, LARGE, WIDTH = 1_000, 1_000_000, 32
 
 
 def measure_import() -> dict[str, Any]:
@@ -128,7 +128,7 @@ def generated_images(count: int, batch: int = 5_000) -> Iterator[Tensor]:
         yield blocks.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
 
 
-def train_from_store(folder: str, width: int, steps: int) -> dict[str, Any]:
+def train_from_store(folder: str) -> dict[str, Any]:
     """Train from a store in this process; the time of every step, and the most memory that was in use."""
     keep_freed_memory()
     dataset = data.load_dataset(f"store:{folder}", IMAGE_SIZE)
@@ -142,7 +142,7 @@ def train_from_store(folder: str, width: int, steps: int) -> dict[str, Any]:
     with accelerated(recipe.training, run.device, *networks):
         for _ in range(8):
             run._advance()
-        times = timed(run._advance, steps)
+        times = timed(run._advance, 24)
     run.batches.close()
     return {
         "images": len(dataset),
@@ -152,8 +152,8 @@ def train_from_store(folder: str, width: int, steps: int) -> dict[str, Any]:
 
 
 def measure_store() -> dict[str, Any]:
-    """Stores of a thousand and of a million images, trained from in turns, with the default width and a tiny one."""
-    from dcgan_lib.store import write_store
+    """Stores of a thousand and of a million images, trained from in turns as ``dcgan train`` does by default."""
+    from dcgan_lib.store_writer import write_store
 
     measurements = []
     with tempfile.TemporaryDirectory() as folder:
@@ -161,32 +161,25 @@ def measure_store() -> dict[str, Any]:
         for count in (SMALL, LARGE):
             path = Path(folder) / str(count)
             (built[str(count)],) = timed(lambda path=path, count=count: write_store(path, generated_images(count)), 1)
-        for number in range(5):
-            for width, steps in ((32, 24), (4, 96)):
-                for count in (SMALL, LARGE):
-                    command = [sys.executable, __file__, "steps", "--folder", str(Path(folder) / str(count))]
-                    command += ["--width", str(width), "--steps", str(steps)]
-                    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                    result = json.loads(finished.stdout.splitlines()[-1])
-                    measurements.append({"round": number, "width": width} | result)
-                    print(
-                        number, width, result["images"], statistics.median(result["step_seconds"]), result["peak_bytes"]
-                    )
+        for number in range(REPEATS):
+            for count in (SMALL, LARGE):
+                command = [sys.executable, __file__, "steps", "--folder", str(Path(folder) / str(count))]
+                finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                measurements.append({"round": number} | json.loads(finished.stdout.splitlines()[-1]))
+                times = measurements[-1]["step_seconds"]
+                print(number, count, statistics.median(times), measurements[-1]["peak_bytes"], flush=True)
         size = (Path(folder) / str(LARGE) / "images.u8").stat().st_size
 
-    def of(width: int, count: int, name: str) -> list[Any]:
-        return [m[name] for m in measurements if (m["width"], m["images"]) == (width, count)]
+    def of(count: int, name: str) -> list[Any]:
+        return [measured[name] for measured in measurements if measured["images"] == count]
 
-    ratios = {}
-    for width in (32, 4):
-        few, many = ([statistics.median(t) for t in of(width, count, "step_seconds")] for count in (SMALL, LARGE))
-        ratios[f"width {width}"] = spread([a / b for a, b in zip(few, many, strict=True)])
+    few, many = ([statistics.median(times) for times in of(count, "step_seconds")] for count in (SMALL, LARGE))
     return {
         "images": [SMALL, LARGE],
         "bytes": size,
         "build_seconds": built,
-        "speed_of_the_large_one": ratios,
-        "peak_bytes": {str(count): max(of(32, count, "peak_bytes")) for count in (SMALL, LARGE)},
+        "speed_of_the_large_one": spread([a / b for a, b in zip(few, many, strict=True)]),
+        "peak_bytes": {str(count): max(of(count, "peak_bytes")) for count in (SMALL, LARGE)},
         "measurements": measurements,
     }
 
@@ -199,11 +192,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=(*MEASURES, "steps"))
     parser.add_argument("--folder", help="of the store, for `steps`")
-    parser.add_argument("--width", type=int)
-    parser.add_argument("--steps", type=int)
     options = parser.parse_args(arguments)
     if options.what == "steps":
-        print(json.dumps(train_from_store(options.folder, options.width, options.steps)))
+        print(json.dumps(train_from_store(options.folder)))
         return 0
     stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     stored[options.what] = MEASURES[options.what]() | {

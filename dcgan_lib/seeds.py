@@ -37,10 +37,12 @@ def batch_indices(count: int, batch_size: int, step: int, seed: int) -> Tensor:
     Returns:
         int64 (batch_size,).
     """
-    first = step * batch_size
-    epochs = range(first // count, (first + batch_size - 1) // count + 1)
-    order = torch.cat([_epoch_order(count, seed, epoch) for epoch in epochs])
-    return order[first - epochs[0] * count :][:batch_size]
+    first, last = step * batch_size, (step + 1) * batch_size
+    parts = []
+    for epoch in range(first // count, (last - 1) // count + 1):
+        start = epoch * count  # cut before joining: an epoch may be long, and this happens in every step
+        parts.append(_epoch_order(count, seed, epoch)[max(first - start, 0) : last - start])
+    return torch.cat(parts)
 
 
 @lru_cache(maxsize=2)

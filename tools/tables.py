@@ -70,7 +70,7 @@ def overheads_table() -> str:
 
 
 def _store_cell(store: dict[str, Any]) -> str:
-    speed = store["speed_of_the_large_one"]["width 32"]
+    speed = store["speed_of_the_large_one"]
     return f"{speed['median']:.0%} of the speed ({speed['smallest']:.0%} to {speed['largest']:.0%})"
 
 
