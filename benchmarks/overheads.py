@@ -134,8 +134,8 @@ def train_from_store(folder: str) -> dict[str, Any]:
     dataset = data.load_dataset(f"store:{folder}", IMAGE_SIZE)
     recipe = RECIPES["r1"]
     networks = (
-        models.build_generator(width=width),
-        models.build_discriminator(width=width, batch_norm=recipe.batch_norm),
+        models.build_generator(width=WIDTH),
+        models.build_discriminator(width=WIDTH, batch_norm=recipe.batch_norm),
     )
     run = training._Run(*networks, dataset, recipe.training, training.distributed.current())
     run.players = networks
