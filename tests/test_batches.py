@@ -39,9 +39,11 @@ def expected(step, share=WHOLE):
     return to_model_range(images(channels=3).images[batch_indices(10, 4, step, 7)[share]])
 
 
+@pytest.mark.parametrize("ahead", [0, AHEAD])
 @pytest.mark.parametrize("make", [lambda: images(channels=3), stored], ids=["resident", "fetched"])
-def test_a_batch_follows_from_seed_and_step(make):
+def test_a_batch_follows_from_seed_and_step(make, ahead):
     batches = Batches(make(), 4, 7, CPU, WHOLE)
+    batches.ahead = ahead
     for step in (0, 1, 2, 5, 3, 3):  # a resumed run begins anywhere
         real = batches.real(step)
         assert torch.equal(real, expected(step))
@@ -60,6 +62,7 @@ def test_a_process_gets_its_share(make):
 def test_images_that_are_not_in_memory_are_read_ahead_by_another_thread_and_each_once():
     dataset = stored()
     batches = Batches(dataset, 4, 7, CPU, WHOLE)
+    batches.ahead = AHEAD  # as on a GPU
     for step in range(5):
         batches.real(step)
     batches.close()
@@ -70,8 +73,18 @@ def test_images_that_are_not_in_memory_are_read_ahead_by_another_thread_and_each
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
+def test_a_cpu_that_computes_reads_by_itself_and_a_gpu_has_a_thread_that_does():
+    dataset = stored()
+    batches = Batches(dataset, 4, 7, CPU, WHOLE)
+    assert torch.equal(batches.real(0), expected(0))
+    assert dataset.images.threads == {threading.current_thread().name}
+    assert len(dataset.images.reads) == 1
+    assert Batches(dataset, 4, 7, torch.device("cuda"), WHOLE).ahead == AHEAD
+
+
 def test_what_fails_while_reading_ahead_is_raised_when_the_batch_is_asked_for():
     batches = Batches(stored(fail_at=3), 4, 7, CPU, WHOLE)
+    batches.ahead = AHEAD
     assert torch.equal(batches.real(0), expected(0))
     assert torch.equal(batches.real(1), expected(1))
     with pytest.raises(UserError, match="the store is gone"):
