@@ -80,10 +80,10 @@ TABLES = {"throughput": throughput_table, "overheads": overheads_table}
 def with_tables(text: str) -> str:
     """Return ``text`` with every table made anew."""
     for name, table in TABLES.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise SystemExit(f"README.md has no place for the table {name}: <!-- {name} -->, <!-- /{name} -->")
-        text = pattern.sub(lambda match, table=table: match[1] + table() + match[2], text)
+        text = pattern.sub(lambda match, table=table: match[1] + table() + "\n" + match[2], text)
     return text
 
 
