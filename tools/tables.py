@@ -55,7 +55,7 @@ def overheads_table() -> str:
     store = stored["store"]
     few, many = (f"{count:,}" for count in store["images"])
     rows = {
-        "`import dcgan_lib`, over `import torch`": f"{over['dcgan_lib']['median']:.2f} s",
+        "`import dcgan_lib`, over `import torch`": f"{max(0, over['dcgan_lib']['median']):.2f} s",
         "from `dcgan train` to the end of its first step": f"{first['as it comes']['median']:.1f} s",
         "the same with `--compile yes` and nothing cached": f"{first['compiled, nothing cached']['median']:.0f} s",
         "logging, sample grids and checkpoints": f"{stored['reporting']['share']:.1%} of training time",
