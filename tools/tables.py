@@ -60,9 +60,6 @@ def overheads_table() -> str:
         "the same with `--compile yes` and nothing cached": f"{first['compiled, nothing cached']['median']:.0f} s",
         "logging, sample grids and checkpoints": f"{stored['reporting']['share']:.1%} of training time",
         f"a store of {many} images against one of {few}": _store_cell(store),
-        f"most memory in use, {many} images and {few}": " and ".join(
-            f"{store['peak_bytes'][str(count)] / 1e9:.2f} GB" for count in reversed(store["images"])
-        ),
     }
     return "\n".join(
         ["| besides the steps | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
