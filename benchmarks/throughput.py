@@ -43,7 +43,7 @@ IMAGE_SIZE, WIDTH, IMAGES = 64, 64, 20_000
 
 CHANGES = {
     "plain": "the usual example loop",
-    "resident": "images in memory, losses read now and then",
+    "resident": "no DataLoader, losses read now and then",
     "gradients": "no gradients that nobody uses",
     "channels-last": "channels last",
     "bfloat16": "bfloat16 convolutions",
@@ -51,7 +51,7 @@ CHANGES = {
 }
 ON_CPU = CHANGES | {"convolutions": "the fastest form of each convolution", "memory": "freed memory kept"}
 ON_GPU = CHANGES | {"compiled": "compiled networks"}
-REJECTED = {"compiled": "compiled networks, instead of the last two"}
+REJECTED = {"compiled": "compiled networks, instead of faster forms and kept memory"}
 """What was measured on the CPU, gains nothing there, and is left out."""
 
 

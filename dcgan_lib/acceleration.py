@@ -30,8 +30,9 @@ def adam(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.op
 def accelerated(config: TrainingConfig, device: torch.device, *networks: nn.Module) -> Iterator[None]:
     """Within, the networks compute training steps as fast as this device can.
 
-    On a CPU in bfloat16 the convolutions take their fastest form. On a GPU the networks are compiled, which takes a
-    while at the first step; where there is no working compiler, a warning says so and they run as they are.
+    On a CPU in bfloat16 the convolutions take their fastest form. On a CUDA GPU, or wherever ``config.compile`` is
+    "yes", the networks are compiled instead, which takes a while at the first step; where there is no working
+    compiler, a warning says so and they run as they are.
 
     Args:
         config: ``precision``, ``compile`` and ``deterministic`` are read from it.
@@ -51,7 +52,7 @@ def accelerated(config: TrainingConfig, device: torch.device, *networks: nn.Modu
 def keep_freed_memory() -> None:
     """Let this process keep the memory it frees, for the next step, instead of giving it back to the system.
 
-    A training step frees and takes the same gigabytes again and again, and the system clears every page it hands out:
+    A training step frees and takes the same memory again and again, and the system clears every page it hands out:
     up to 3 % of a step's time on a CPU. It acts on the whole process, so the command line asks for it and the library
     does not. Only glibc can be told; elsewhere nothing happens.
     """

@@ -33,7 +33,7 @@ class Batches:
         self.resident = isinstance(self.images, Tensor) and _fits(self.images, device)
         if self.resident:
             self.images = self.images.to(device)
-        # A thread would take its time from a CPU that computes: measured, a tenth of it instead of a fiftieth.
+        # On a CPU that computes, a reading thread made training 9 % slower, reading in between only about 2 %.
         self.ahead = 0 if device.type == "cpu" else AHEAD
         self.pool: ThreadPoolExecutor | None = None
         self.coming: dict[int, Future[Tensor]] = {}

@@ -1,8 +1,8 @@
 """Several processes that train one pair of networks together, each on its share of every batch.
 
 ``torchrun --nproc-per-node N -m dcgan_lib train ...`` starts the processes; PyTorch's ``DistributedDataParallel``
-averages their gradients. What step ``t`` learns from follows from the seed, ``t`` and the batch size, not from the
-number of processes, so that a run may go on with another number of them.
+averages their gradients. Which images and latent vectors step ``t`` learns from follows from the seed, ``t`` and the
+batch size, not from the number of processes, so that a run may go on with another number of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class World:
     Attributes:
         rank: Number of this process, from 0; process 0 alone writes files and prints.
         size: Number of processes.
-        control: Group for what the hosts agree on, apart from the devices' own; None for a single process.
+        control: Process group (gloo) in which the processes exchange numbers that are in main memory, such as losses and
+            requests to stop; None for a single process.
     """
 
     rank: int = 0
@@ -48,7 +49,7 @@ class World:
         """
         if batch_size % self.size:
             raise UserError(
-                f"batch_size={batch_size} cannot be shared evenly by {self.size} processes; choose a multiple of it"
+                f"batch_size={batch_size} cannot be shared evenly by {self.size} processes; choose a multiple of {self.size}"
             )
         rows = batch_size // self.size
         return slice(self.rank * rows, (self.rank + 1) * rows)

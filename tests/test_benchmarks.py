@@ -49,6 +49,8 @@ def test_a_million_stored_images_train_like_a_thousand():
     assert store["images"] == [1_000, 1_000_000]
     assert store["bytes"] == 1_000_000 * 3 * 64 * 64
     assert store["speed_of_the_large_one"]["median"] >= 0.95
+    few, many = (store["peak_bytes"][str(count)] for count in store["images"])
+    assert many - few < 0.05 * store["bytes"]
 
 
 def test_the_fast_path_trains_what_the_slow_one_trains():

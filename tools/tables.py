@@ -55,15 +55,30 @@ def overheads_table() -> str:
     store = stored["store"]
     few, many = (f"{count:,}" for count in store["images"])
     rows = {
-        "`import dcgan_lib`, over `import torch`": f"{max(0, over['dcgan_lib']['median']):.2f} s",
-        "from `dcgan train` to the end of its first step": f"{first['as it comes']['median']:.1f} s",
-        "the same with `--compile yes` and nothing cached": f"{first['compiled, nothing cached']['median']:.0f} s",
+        "`import dcgan_lib`, over `import torch`": _difference(over["dcgan_lib"]),
+        "from `dcgan train` to the end of its first step": _seconds(first["as it comes"], ".1f"),
+        "the same with `--compile yes` and nothing cached": _seconds(first["compiled, nothing cached"], ".0f"),
         "logging, sample grids and checkpoints": f"{stored['reporting']['share']:.1%} of training time",
         f"a store of {many} images against one of {few}": _store_cell(store),
+        f"most memory in use, with {many} images and with {few}": _memory_cell(store),
     }
     return "\n".join(
         ["| besides the steps | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     )
+
+
+def _seconds(times: dict[str, float], digits: str) -> str:
+    return f"{times['median']:{digits}} s ({times['smallest']:{digits}} to {times['largest']:{digits}})"
+
+
+def _difference(times: dict[str, float]) -> str:
+    """A difference of two times, or that it is lost in the noise."""
+    return "nothing measurable" if times["median"] < 0.005 else f"{times['median']:.2f} s"
+
+
+def _memory_cell(store: dict[str, Any]) -> str:
+    few, many = (store["peak_bytes"][str(count)] / 1e9 for count in store["images"])
+    return f"{many:.2f} GB and {few:.2f} GB; the larger store has {store['bytes'] / 1e9:.1f} GB"
 
 
 def _store_cell(store: dict[str, Any]) -> str:

@@ -1,0 +1,192 @@
+"""Search for the recipe: train the networks in many ways on the same number of images, and measure what they draw.
+
+    python benchmarks/recipe_search.py list
+    python benchmarks/recipe_search.py run cats-32 paper --seed 0     # one row of the table, again
+    python benchmarks/recipe_search.py all cats-32 --jobs 2           # every row of a task that is not there yet
+
+A *trial* is a recipe and what is changed in it; a *task* is a data set and a number of images to train on. Each run is
+measured when it has seen 1/16, 1/8, 1/4, 1/2 and all of them; what counts is the last one, never the best. Where the
+weights are averaged, the generator of the last step is measured besides. Writes benchmarks/results/recipe-search.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from training_runs import processor
+
+from dcgan_lib import checkpoint, data, metrics, models, training
+from dcgan_lib.config import RECIPES, TrainingConfig
+from dcgan_lib.files import locked, write_json
+
+RESULTS = Path(__file__).resolve().parent / "results" / "recipe-search.json"
+FRACTIONS = (16, 8, 4, 2, 1)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to learn, and from how many images (with repetition)."""
+
+    data: str
+    image_size: int
+    images: int
+    width: int = 32
+
+
+TASKS = {
+    "cats-32": Task("cats", 32, 256_000),
+    "fashion-mnist-32": Task("fashion-mnist", 32, 256_000),
+    "cats-64": Task("cats", 64, 512_000),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recipe and what is changed in it; ``d_options`` are for ``build_discriminator``."""
+
+    why: str
+    recipe: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    d_options: dict[str, Any] = field(default_factory=dict)
+
+    def config(self) -> TrainingConfig:
+        """The configuration, without a number of steps."""
+        return replace(RECIPES[self.recipe].training, **self.changes)
+
+
+AVERAGED = {"average_half_life": 20_000.0}
+TRIALS = {
+    # The paper's recipe and its tuning. Averaging does not act on training: one run gives both rows.
+    "paper": Trial("as published", "paper", AVERAGED),
+    "paper, batch 64": Trial("more steps for as many images", "paper", AVERAGED | {"batch_size": 64}),
+    "paper, rate / 2": Trial("slower", "paper", AVERAGED | {"batch_size": 64, "learning_rate": 1e-4}),
+    "paper, rate x 2": Trial("faster", "paper", AVERAGED | {"batch_size": 64, "learning_rate": 4e-4}),
+    "paper, rate x 4": Trial("faster still", "paper", AVERAGED | {"batch_size": 64, "learning_rate": 8e-4}),
+    "paper, noise": Trial("instance noise", "paper", AVERAGED | {"batch_size": 64, "instance_noise": 0.1}),
+    "paper, smoothing": Trial("label smoothing", "paper", AVERAGED | {"batch_size": 64, "label_smoothing": 0.1}),
+    # No batch norm in D, R1 instead.
+    "r1": Trial("as it was the default", "r1"),
+    "r1, gamma / 4": Trial("a weaker penalty", "r1", {"r1_gamma": 0.125}),
+    "r1, gamma / 16": Trial("weaker still", "r1", {"r1_gamma": 0.03125}),
+    "r1, gamma x 4": Trial("a stronger penalty", "r1", {"r1_gamma": 2.0}),
+    "r1, rate / 2": Trial("slower", "r1", {"learning_rate": 5e-4}),
+    "r1, rate x 2": Trial("faster", "r1", {"learning_rate": 2e-3}),
+}
+
+
+def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
+    """Train one run, measure it on the way, and return its row."""
+    task, trial = TASKS[task_name], TRIALS[trial_name]
+    config = replace(trial.config(), seed=seed, device="cpu", sample_every=10**6, checkpoint_every=10**6)
+    dataset = data.load_dataset(task.data, task.image_size)
+    options = {"batch_norm": RECIPES[trial.recipe].batch_norm} | trial.d_options
+    generator = models.build_generator(task.image_size, dataset.channels, width=task.width)
+    discriminator = models.build_discriminator(task.image_size, dataset.channels, task.width, **options)
+    models.init_weights(generator, 2 * seed)
+    models.init_weights(discriminator, 2 * seed + 1)
+    measured = []
+    with tempfile.TemporaryDirectory() as folder:
+        for fraction in FRACTIONS:
+            steps = task.images // fraction // config.batch_size
+            training.train(
+                generator, discriminator, dataset, replace(config, steps=steps), folder, bool(measured), progress=False
+            )
+            last = checkpoint.load_state(folder)["records"][-1]
+            names = checkpoint.read_architectures(Path(folder) / checkpoint.WEIGHTS_NAME)
+            scores = {
+                name: metrics.evaluate(checkpoint.load_weights(Path(folder) / checkpoint.WEIGHTS_NAME, name), dataset)
+                for name in ("generator", "average")
+                if name in names
+            }
+            measured.append(
+                {"step": steps, "images": last["images"], "seconds": last["seconds"]}
+                | {name: brief(each) for name, each in scores.items()}
+            )
+            print(task_name, trial_name, seed, json.dumps(measured[-1]), flush=True)
+    return {
+        "task": task_name,
+        "trial": trial_name,
+        "seed": seed,
+        "measured": measured,
+        "floor": scores["generator"].frechet_floor,
+        "setup": asdict(task) | {"training": asdict(config), "discriminator": options},
+        "threads": torch.get_num_threads(),
+        "hardware": processor(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def brief(scores: metrics.Evaluation) -> dict[str, Any]:
+    """What a row keeps of the scores."""
+    found = {"frechet_distance": round(scores.frechet_distance, 4)}
+    if scores.coverage is not None:
+        found["present"] = {name: factor.present for name, factor in scores.coverage.factors.items()}
+    return found
+
+
+def store(row: dict[str, Any]) -> None:
+    """Put a row into the results, in the place of an earlier one; several processes may do so at a time."""
+    key = ("task", "trial", "seed")
+    with locked(RESULTS.with_suffix(".lock")):
+        rows = load_rows()
+        rows = [old for old in rows if any(old[name] != row[name] for name in key)] + [row]
+        write_json(RESULTS, {"rows": sorted(rows, key=lambda each: [each[name] for name in key])})
+
+
+def load_rows() -> list[dict[str, Any]]:
+    """Load the rows that there are."""
+    return json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+
+
+def run_all(task: str, trials: list[str], seeds: list[int], jobs: int) -> None:
+    """Run what is missing, several at a time, each in a process with one thread of its own."""
+    done = {(row["task"], row["trial"], row["seed"]) for row in load_rows()}
+    missing = [(trial, seed) for seed in seeds for trial in trials if (task, trial, seed) not in done]
+
+    def start(pair: tuple[str, int]) -> None:
+        trial, seed = pair
+        command = [sys.executable, __file__, "run", task, trial, "--seed", str(seed)]
+        subprocess.run(command, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(start, missing))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="name every task and trial")
+    one = commands.add_parser("run", help="run one trial and store its row")
+    one.add_argument("task", choices=TASKS)
+    one.add_argument("trial", choices=TRIALS)
+    one.add_argument("--seed", type=int, default=0)
+    every = commands.add_parser("all", help="run the trials whose rows are missing")
+    every.add_argument("task", choices=TASKS)
+    every.add_argument("--trials", nargs="+", default=list(TRIALS), choices=TRIALS, metavar="TRIAL")
+    every.add_argument("--seeds", nargs="+", type=int, default=[0])
+    every.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args(arguments)
+    if options.command == "list":
+        for name, trial in TRIALS.items():
+            print(f"{name:20} {trial.why}")
+    elif options.command == "run":
+        store(run_trial(options.task, options.trial, options.seed))
+    else:
+        run_all(options.task, options.trials, options.seeds, options.jobs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
