@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from training_runs import processor
 
 from dcgan_lib import checkpoint, data, metrics, models, training
 from dcgan_lib.config import RECIPES, TrainingConfig
-from dcgan_lib.files import locked, write_json
+from dcgan_lib.files import write_json
 
 RESULTS = Path(__file__).resolve().parent / "results" / "recipe-search.json"
 FRACTIONS = (16, 8, 4, 2, 1)
@@ -138,7 +139,7 @@ def brief(scores: metrics.Evaluation) -> dict[str, Any]:
 def store(row: dict[str, Any]) -> None:
     """Put a row into the results, in the place of an earlier one; several processes may do so at a time."""
     key = ("task", "trial", "seed")
-    with locked(RESULTS.with_suffix(".lock")):
+    with FileLock(RESULTS.with_suffix(".lock")):
         rows = load_rows()
         rows = [old for old in rows if any(old[name] != row[name] for name in key)] + [row]
         write_json(RESULTS, {"rows": sorted(rows, key=lambda each: [each[name] for name in key])})

@@ -28,8 +28,8 @@ class World:
     Attributes:
         rank: Number of this process, from 0; process 0 alone writes files and prints.
         size: Number of processes.
-        control: Process group (gloo) in which the processes exchange numbers that are in main memory, such as losses and
-            requests to stop; None for a single process.
+        control: Process group (gloo) for numbers in main memory, such as losses and requests to stop; None for a single
+            process.
     """
 
     rank: int = 0
@@ -49,7 +49,8 @@ class World:
         """
         if batch_size % self.size:
             raise UserError(
-                f"batch_size={batch_size} cannot be shared evenly by {self.size} processes; choose a multiple of {self.size}"
+                f"batch_size={batch_size} cannot be shared evenly by {self.size} processes; "
+                f"choose a multiple of {self.size}"
             )
         rows = batch_size // self.size
         return slice(self.rank * rows, (self.rank + 1) * rows)

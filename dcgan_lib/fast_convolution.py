@@ -81,7 +81,9 @@ def grow(small: Tensor, weight: Tensor) -> Tensor:
 
 
 def correlate(large: Tensor, small: Tensor) -> Tensor:
-    """The gradient of :func:`shrink` and :func:`grow` with respect to the weights: each pixel of the small map times its patch of the large one.
+    """The gradient of :func:`shrink` and :func:`grow` with respect to the weights.
+
+    Each pixel of the small map times its patch of the large one.
 
     Args:
         large: (N, C, 2 H, 2 W).
