@@ -124,7 +124,7 @@ def train_all(stored: dict[str, Any], name: str, data_root: Path | None, runs: P
             stored |= {"scored": SCORED, "shown": SHOWN, "hardware": processor()}
             stored["versions"] = {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}
             write_json(RESULTS, stored)
-            distance = run["evaluation"]["frechet_distance"]
+            distance = run["evaluation"]["frechet"]["value"]
             print(name, way, seed, run["scores"], f"{distance:.3f}", run["last_record"], flush=True)
     folders = [runs / f"{name}-{way}-{SEEDS[0]}" for way in WAYS]
     shown = [torch.load(folder / SHOWN_NAME, weights_only=True) for folder in folders]
@@ -216,8 +216,8 @@ def summary(stored: dict[str, Any]) -> dict[str, Any]:
         kept = {name: run[name] for name in ("data", "upsampling", "seed")}
         kept["scores"] = {step: {p: round(v, 5) for p, v in by.items()} for step, by in run["scores"].items()}
         kept["early"] = {step: {q: round(v, 5) for q, v in by.items()} for step, by in run.get("early", {}).items()}
-        kept["frechet_distance"] = round(run["evaluation"]["frechet_distance"], 3)
-        kept["frechet_floor"] = round(run["evaluation"]["frechet_floor"], 3)
+        kept["frechet_distance"] = round(run["evaluation"]["frechet"]["value"], 3)
+        kept["frechet_floor"] = round(run["evaluation"]["frechet"]["floor"], 3)
         if run["seed"] == SEEDS[0]:
             kept["spectrum"] = run["spectrum"]
         runs.append(kept)

@@ -134,7 +134,7 @@ def train_from_store(folder: str) -> dict[str, Any]:
     recipe = RECIPES["r1"]
     networks = (
         models.build_generator(width=WIDTH),
-        models.build_discriminator(width=WIDTH, batch_norm=recipe.batch_norm),
+        models.build_discriminator(width=WIDTH, batch_norm=recipe.batch_norm, minibatch_std=recipe.minibatch_std),
     )
     run = training._Run(*networks, dataset, recipe.training, training.distributed.current())
     run.players = networks

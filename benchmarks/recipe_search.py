@@ -25,9 +25,12 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
 from training_runs import processor
 
-from dcgan_lib import checkpoint, data, metrics, models, training
+from dcgan_lib import checkpoint, data, losses, metrics, models, training
 from dcgan_lib.config import RECIPES, TrainingConfig
 from dcgan_lib.files import write_json
 
@@ -54,17 +57,51 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A recipe and what is changed in it; ``d_options`` are for ``build_discriminator``."""
+    """A recipe, what is changed in it, and the names of functions of this file that change the discriminator."""
 
     why: str
     recipe: str
     changes: dict[str, Any] = field(default_factory=dict)
-    d_options: dict[str, Any] = field(default_factory=dict)
+    ideas: tuple[str, ...] = ()
+    batch_norm: bool | None = None
+    minibatch_std: bool = False
 
     def config(self) -> TrainingConfig:
         """The configuration, without a number of steps."""
         return replace(RECIPES[self.recipe].training, **self.changes)
 
+
+def translate(discriminator: models.Discriminator) -> None:
+    """Shift all that D sees by up to an eighth of its side, at random (Zhao et al. 2020, DiffAugment)."""
+
+    def shifted(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        (images,) = inputs
+        most = images.shape[-1] // 8
+        padded = functional.pad(images, [most] * 4, mode="replicate")
+        rows, columns = torch.randint(2 * most + 1, (2, len(images), 1))
+        across = torch.arange(images.shape[-1])
+        index = torch.arange(len(images))[:, None, None]
+        moved = padded.permute(0, 2, 3, 1)[index, (rows + across)[:, :, None], (columns + across)[:, None]]
+        return moved.permute(0, 3, 1, 2)
+
+    discriminator.register_forward_pre_hook(shifted)
+
+
+def bound_slopes(discriminator: models.Discriminator) -> None:
+    """Divide each of D's kernels by its largest singular value (Miyato et al. 2018)."""
+    for layer in discriminator.modules():
+        if isinstance(layer, nn.Conv2d):
+            # Weights of deviation 0.02 leave the power iteration nothing to hold on to at first; it finds its way.
+            parametrizations.spectral_norm(layer)
+
+
+def relativistic(real_logits: Tensor, fake_logits: Tensor) -> losses.GANLosses:
+    """Judge pairs, not images: which of the two is real (Jolicoeur-Martineau 2019; Huang et al. 2024)."""
+    margin = real_logits - fake_logits
+    return losses.GANLosses(functional.softplus(-margin).mean(), functional.softplus(margin).mean())
+
+
+losses.LOSSES["relativistic"] = relativistic
 
 AVERAGED = {"average_half_life": 20_000.0}
 TRIALS = {
@@ -83,6 +120,24 @@ TRIALS = {
     "r1, gamma x 4": Trial("a stronger penalty", "r1", {"r1_gamma": 2.0}),
     "r1, rate / 2": Trial("slower", "r1", {"learning_rate": 5e-4}),
     "r1, rate x 2": Trial("faster", "r1", {"learning_rate": 2e-3}),
+    "r1, variety": Trial("D sees how much a batch varies", "r1", minibatch_std=True),
+    "r1, translation": Trial("D sees every image shifted", "r1", ideas=("translate",)),
+    "r1, relativistic": Trial("D compares pairs", "r1", {"loss": "relativistic"}),
+    "r1, spectral norm": Trial("bounded slopes besides the penalty", "r1", ideas=("bound_slopes",)),
+    "spectral norm": Trial("bounded slopes instead of the penalty", "r1", {"r1_gamma": 0.0}, ("bound_slopes",)),
+    "r1, hinge": Trial("another loss", "r1", {"loss": "hinge"}),
+    "r1, noise": Trial("instance noise besides the penalty", "r1", {"instance_noise": 0.1}),
+    "r1, long average": Trial("a longer average of the weights", "r1", {"average_half_life": 80_000.0}),
+    "r1, momentum": Trial("beta1 0.5 as in the paper", "r1", {"beta1": 0.5}),
+    "r1, batch 32": Trial("more steps for as many images", "r1", {"batch_size": 32}),
+    "r1, batch 16": Trial("more steps still", "r1", {"batch_size": 16}),
+    "r1, every step": Trial("the penalty in every step", "r1", {"r1_every": 1}),
+    "variety, gamma / 4": Trial("a weaker penalty", "r1", {"r1_gamma": 0.125}, minibatch_std=True),
+    "variety, batch 32": Trial("more steps", "r1", {"batch_size": 32}, minibatch_std=True),
+    "variety, relativistic": Trial("pairs, too", "r1", {"loss": "relativistic"}, minibatch_std=True),
+    "variety, long average": Trial("a longer average", "r1", {"average_half_life": 50_000.0}, minibatch_std=True),
+    "variety, rate x 2": Trial("faster", "r1", {"learning_rate": 2e-3}, minibatch_std=True),
+    "r1, batch norm": Trial("the penalty with batch norm in D", "r1", batch_norm=True),
 }
 
 
@@ -91,9 +146,12 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
     task, trial = TASKS[task_name], TRIALS[trial_name]
     config = replace(trial.config(), seed=seed, device="cpu", sample_every=10**6, checkpoint_every=10**6)
     dataset = data.load_dataset(task.data, task.image_size)
-    options = {"batch_norm": RECIPES[trial.recipe].batch_norm} | trial.d_options
+    batch_norm = RECIPES[trial.recipe].batch_norm if trial.batch_norm is None else trial.batch_norm
     generator = models.build_generator(task.image_size, dataset.channels, width=task.width)
+    options = {"batch_norm": batch_norm, "minibatch_std": trial.minibatch_std}
     discriminator = models.build_discriminator(task.image_size, dataset.channels, task.width, **options)
+    for idea in trial.ideas:
+        globals()[idea](discriminator)
     models.init_weights(generator, 2 * seed)
     models.init_weights(discriminator, 2 * seed + 1)
     measured = []
@@ -120,8 +178,8 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
         "trial": trial_name,
         "seed": seed,
         "measured": measured,
-        "floor": scores["generator"].frechet_floor,
-        "setup": asdict(task) | {"training": asdict(config), "discriminator": options},
+        "floor": scores["generator"].frechet.floor,
+        "setup": asdict(task) | {"training": asdict(config), "discriminator": options, "ideas": trial.ideas},
         "threads": torch.get_num_threads(),
         "hardware": processor(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -130,9 +188,9 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
 
 def brief(scores: metrics.Evaluation) -> dict[str, Any]:
     """What a row keeps of the scores."""
-    found = {"frechet_distance": round(scores.frechet_distance, 4)}
-    if scores.coverage is not None:
-        found["present"] = {name: factor.present for name, factor in scores.coverage.factors.items()}
+    found = {"frechet_distance": round(scores.frechet.value, 4)}
+    if scores.factors is not None:
+        found["present"] = {name: factor.present for name, factor in scores.factors.factors.items()}
     return found
 
 

@@ -99,7 +99,7 @@ def score_all(jobs: int) -> list[dict[str, Any]]:
         for process in running:
             output, _ = process.communicate()
             results.append(json.loads(output.splitlines()[-1]))
-            print(results[-1]["way"], results[-1]["seed"], results[-1]["scores"]["frechet_distance"], flush=True)
+            print(results[-1]["way"], results[-1]["seed"], results[-1]["scores"]["frechet"]["value"], flush=True)
     return results
 
 
@@ -107,7 +107,7 @@ def summarise(results: dict[str, Any]) -> dict[str, Any]:
     """What the chapter shows."""
     distances: dict[str, list[float]] = {way: [] for way in WAYS}
     for run in results["runs"]:
-        distances[run["way"]].append(round(run["scores"]["frechet_distance"], 2))
+        distances[run["way"]].append(round(run["scores"]["frechet"]["value"], 2))
     losses = {
         way: {name: [round(value, 4) for value in values] for name, values in each.items()}
         for way, each in results["losses"].items()

@@ -10,6 +10,8 @@ cat with a scarf has the mouth "hidden", so that labels and images correspond on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,10 +50,15 @@ LABEL_NAMES: dict[str, tuple[str, ...]] = {
 
 DEFAULT_LIMIT = 20_000
 
+PAIRED = (("body", "eyes"), ("body", "accessory"), ("eyes", "accessory"))
+"""Factors of which pairs of values are held out of the data set "cats-held-out"."""
+PAIRS_EACH = 8
+
 _SIZES = tuple(len(names) for names in LABEL_NAMES.values())
 _HIDDEN = LABEL_NAMES["mouth"].index("hidden")
 _SCARVES = [LABEL_NAMES["accessory"].index(name) for name in ("red scarf", "blue scarf")]
 _SPLIT_KEY = 20_151_119  # the day the DCGAN paper appeared
+_PAIR_KEY = 20_151_120
 _TEST_SHARE = 10  # one cat in ten is kept for the test split
 _BATCH_PIXELS = 64 * 64 * 64  # drawn at once: few enough for the processor's cache, which makes it twice as fast
 
@@ -63,7 +70,38 @@ def all_cats() -> Tensor:
     return torch.from_numpy(np.stack([body, fur, eyes, mouth, accessory], axis=1)[possible])
 
 
-def choose_cats(split: str, limit: int | None, seed: int) -> Tensor:
+def held_out_pairs() -> list[dict[str, str]]:
+    """Pairs of values that no training image of "cats-held-out" shows, such as {"body": "pink", "eyes": "sly"}.
+
+    Eight pairs for each of the three couples of factors in ``PAIRED``, in which no value occurs twice: so every value
+    is seen in training with almost all others, and only the pair is new.
+    """
+    pairs = []
+    for number, couple in enumerate(PAIRED):
+        orders = [shuffled(len(LABEL_NAMES[factor]), _PAIR_KEY + 2 * number + i) for i, factor in enumerate(couple)]
+        for values in list(zip(*orders, strict=False))[:PAIRS_EACH]:
+            pairs.append({factor: LABEL_NAMES[factor][value] for factor, value in zip(couple, values, strict=True)})
+    return pairs
+
+
+def shows(factors: Tensor, pair: Mapping[str, str]) -> Tensor:
+    """Which cats show a pair of values.
+
+    Args:
+        factors: int64 (N, 5).
+        pair: Factor -> value, by name.
+
+    Returns:
+        bool (N,).
+    """
+    columns = list(LABEL_NAMES)
+    shown = torch.ones(len(factors), dtype=torch.bool)
+    for factor, value in pair.items():
+        shown &= factors[:, columns.index(factor)] == LABEL_NAMES[factor].index(value)
+    return shown
+
+
+def choose_cats(split: str, limit: int | None, seed: int, hold_out: bool = False) -> Tensor:
     """Draw different cats; every accessory is as frequent as any other.
 
     To which split a cat belongs is fixed once for all, so no seed and no limit can move a test image into the
@@ -74,6 +112,7 @@ def choose_cats(split: str, limit: int | None, seed: int) -> Tensor:
         limit: Most cats to draw; None means 20,000. There are only 4,050 cats with a scarf: beyond some 29,000 for
             training and 3,000 for testing, scarves become rarer than the other accessories.
         seed: Which cats, and in which order.
+        hold_out: Leave the cats that show one of ``held_out_pairs()`` out of "train", and keep only them for "test".
 
     Returns:
         int64 (N, 5): columns body, fur, eyes, mouth, accessory.
@@ -81,7 +120,12 @@ def choose_cats(split: str, limit: int | None, seed: int) -> Tensor:
     factors = all_cats().numpy()
     order = shuffled(len(factors), _SPLIT_KEY)
     border = len(factors) // _TEST_SHARE
-    members = factors[order[:border] if split == "test" else order[border:]]
+    if hold_out:
+        unseen = torch.stack([shows(torch.from_numpy(factors), pair) for pair in held_out_pairs()]).any(dim=0).numpy()
+        chosen = order[unseen[order]] if split == "test" else order[border:][~unseen[order[border:]]]
+    else:
+        chosen = order[:border] if split == "test" else order[border:]
+    members = factors[chosen]
     members = members[shuffled(len(members), seed)]
     # The accessories take turns: first one cat of each, in random order, then the second of each, and so on.
     turn = np.empty(len(members), dtype=np.int64)

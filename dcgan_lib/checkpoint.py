@@ -117,7 +117,9 @@ def load_config(run_dir: str | Path) -> dict[str, Any]:
     path = Path(run_dir) / CONFIG_NAME
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        config["generator"] = {"upsampling": "transposed"} | config["generator"]  # older runs do not name the only way
+        # Older runs do not name what there was no choice of.
+        config["generator"] = {"upsampling": "transposed"} | config["generator"]
+        config["discriminator"] = {"minibatch_std": False} | config["discriminator"]
         return {name: dict(config[name]) for name in ("data", "generator", "discriminator", "training")}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{run_dir} holds no run; train one with: dcgan train --output {run_dir}") from error

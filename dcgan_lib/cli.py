@@ -16,7 +16,7 @@ import tyro
 from dcgan_lib import checkpoint, distributed
 from dcgan_lib.acceleration import keep_freed_memory
 from dcgan_lib.config import RECIPES, TrainingConfig
-from dcgan_lib.data import FOLDER, load_dataset
+from dcgan_lib.data import FOLDER, ImageDataset, load_dataset
 from dcgan_lib.device import get_device
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import write_json
@@ -32,8 +32,9 @@ class DataOptions:
     """Which real images."""
 
     data: str = "cats"
-    """cats, fashion-mnist, mnist, cifar10, celeba, folder:PATH for any folder of images, or store:PATH for what dcgan
-    store has built of a folder that does not fit into memory."""
+    """cats, cats-held-out (without 24 pairs of values: does a generator compose what it never saw?), fashion-mnist,
+    mnist, cifar10, celeba, folder:PATH for any folder of images, or store:PATH for what dcgan store has built of a
+    folder that does not fit into memory."""
     image_size: Literal[32, 64, 128] = 64
     """Height and width in pixels."""
     limit: int | None = None
@@ -62,6 +63,8 @@ class TrainOptions:
     resize: pixels repeated, then an ordinary convolution; slower, and without a checkerboard pattern of its own."""
     batch_norm: bool = RECIPES["r1"].batch_norm
     """Batch normalisation in the discriminator, as in the paper."""
+    minibatch_std: bool = RECIPES["r1"].minibatch_std
+    """Show the discriminator how much a batch varies, so that the generator leaves less out."""
     data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = RECIPES["r1"].training
 
@@ -94,6 +97,12 @@ class EvaluateOptions:
     """Number of generated images. None: 5,000, or half the number of real images where that is less."""
     seed: int = 0
     """Seed of the samples."""
+    reader: str | None = None
+    """The network whose features are compared: cats or fashion-mnist, or a file that python -m dcgan_lib.features has
+    written. None: the data set's own, or plain colours where there is none."""
+    inception: bool = False
+    """Measure in addition the Frechet distance of the literature, in the features of Inception-v3; it needs
+    pip install 'dcgan-lib[inception]', and a network the first time."""
     output: Path | None = None
     """The JSON file. None: evaluation.json in the run directory."""
     device: str = "auto"
@@ -144,7 +153,8 @@ def _train(options: TrainOptions, device: torch.device, talks: bool) -> int:
     dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
     width = (32 if device.type == "cpu" else 64) if options.width is None else options.width
     generator = build_generator(data.image_size, dataset.channels, options.latent_dim, width, options.upsampling)
-    discriminator = build_discriminator(data.image_size, dataset.channels, width, options.batch_norm)
+    switches = options.batch_norm, options.minibatch_std
+    discriminator = build_discriminator(data.image_size, dataset.channels, width, *switches)
     root = None if data.data_root is None else str(data.data_root)
     stored = {"image_size": data.image_size, "limit": data.limit, "data_root": root}
     if talks:
@@ -176,17 +186,34 @@ def run_sample(options: SampleOptions) -> int:
 
 def run_evaluate(options: EvaluateOptions) -> int:
     """``dcgan evaluate``."""
-    from dcgan_lib.metrics import evaluate
+    from dcgan_lib.features import any_reader
+    from dcgan_lib.metrics import evaluate, inception_distance
 
     data = stored_options(options.run).data
     generator = checkpoint.load_generator(options.run).to(get_device(options.device))
+    reader = None if options.reader is None else any_reader(options.reader)
     dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
-    scores = evaluate(generator, dataset, samples=options.samples, seed=options.seed)
-    output = options.output or options.run / "evaluation.json"
-    write_json(output, scores.to_dict())
+    scores = evaluate(generator, dataset, reader, options.samples, options.seed, _held_out(data))
+    stored = scores.to_dict()
     print(scores.table())
+    if options.inception:
+        stored["inception"] = inception_distance(generator, dataset, scores.compared, options.seed)
+        print(f"Inception FID       {stored['inception']:.2f}   ({scores.compared:,} against as many real images)")
+    output = options.output or options.run / "evaluation.json"
+    write_json(output, stored)
     print(output)
     return 0
+
+
+def _held_out(data: DataOptions) -> ImageDataset | None:
+    """Real images that were not trained on; None where the data set has too few of them."""
+    from dcgan_lib.metrics import COMPARED_PIXELS, FEWEST_HELD_OUT
+
+    try:
+        found = load_dataset(data.data, data.image_size, "test", data.data_root, COMPARED_PIXELS)
+    except UserError:  # a small folder keeps none back
+        return None
+    return found if len(found) >= FEWEST_HELD_OUT else None
 
 
 def run_export(options: ExportOptions) -> int:
@@ -272,8 +299,8 @@ def data_options(config: dict[str, Any]) -> DataOptions:
 
 def recipe_options(recipe: Literal["r1", "paper"]) -> TrainOptions:
     """The options of a recipe."""
-    training, batch_norm = RECIPES[recipe]
-    return TrainOptions(recipe=recipe, batch_norm=batch_norm, training=training)
+    training, batch_norm, minibatch_std = RECIPES[recipe]
+    return TrainOptions(recipe=recipe, batch_norm=batch_norm, minibatch_std=minibatch_std, training=training)
 
 
 def stored_options(output: Path) -> TrainOptions:
@@ -287,6 +314,7 @@ def stored_options(output: Path) -> TrainOptions:
             latent_dim=config["generator"]["latent_dim"],
             upsampling=config["generator"].get("upsampling", "transposed"),  # older runs had no choice
             batch_norm=config["discriminator"]["batch_norm"],
+            minibatch_std=config["discriminator"]["minibatch_std"],
             data=data_options(config),
             training=TrainingConfig(**config["training"]),
         )

@@ -111,15 +111,17 @@ def _check_range(
 
 
 class Recipe(NamedTuple):
-    """A way to train: the configuration, and whether the discriminator is batch normalised."""
+    """A way to train: the configuration, and two switches of ``build_discriminator``."""
 
     training: TrainingConfig
     batch_norm: bool
+    minibatch_std: bool
 
 
 # "paper" is section 4 of Radford et al. (2015). "r1" plays the same alternating updates with what was learnt since:
-# no batch norm in D, the R1 penalty (Mescheder et al. 2018) instead, Adam without momentum at a higher rate, and an
-# averaged generator (Yazici et al. 2019). On two CPU cores it covers more of `cats` in the same time.
+# no batch norm in D, the R1 penalty (Mescheder et al. 2018) instead, a D that sees how much a batch varies (Karras et
+# al. 2018), Adam without momentum at a higher rate, and an averaged generator (Yazici et al. 2019). What each of them
+# brings was measured by benchmarks/recipe_search.py.
 RECIPES: dict[str, Recipe] = {
     "r1": Recipe(
         TrainingConfig(
@@ -132,6 +134,7 @@ RECIPES: dict[str, Recipe] = {
             average_half_life=20_000,
         ),
         batch_norm=False,
+        minibatch_std=True,
     ),
-    "paper": Recipe(TrainingConfig(), batch_norm=True),
+    "paper": Recipe(TrainingConfig(), batch_norm=True, minibatch_std=False),
 }

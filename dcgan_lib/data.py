@@ -22,7 +22,9 @@ __all__ = ["IMAGE_SIZES", "NAMES", "ImageDataset", "compose_cats", "load_dataset
 IMAGE_SIZES = (32, 64, 128)
 FOLDER = "folder:"
 STORE = "store:"
-NAMES = ("cats", *archives.NAMES, f"{FOLDER}PATH", f"{STORE}PATH")
+HELD_OUT = "cats-held-out"
+CATS = ("cats", HELD_OUT)
+NAMES = (*CATS, *archives.NAMES, f"{FOLDER}PATH", f"{STORE}PATH")
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ def load_dataset(
     """Load a data set as uint8 images: into memory, or for "store:PATH" open its store, however large.
 
     Args:
-        name: One of "cats", "fashion-mnist", "mnist", "cifar10", "celeba", "folder:PATH", or "store:PATH" for what
-            ``dcgan store`` has built.
+        name: One of "cats", "cats-held-out" (without 24 pairs of values, see ``cats.held_out_pairs``), "fashion-mnist",
+            "mnist", "cifar10", "celeba", "folder:PATH", or "store:PATH" for what ``dcgan store`` has built.
         image_size: S, one of 32, 64, 128.
         split: "train" or "test".
         root: Where torchvision's data sets are kept or downloaded to; None means ``$DCGAN_DATA`` or ``./data``.
@@ -91,8 +93,8 @@ def load_dataset(
         UserError: If an argument is out of range, or the images cannot be read or downloaded.
     """
     _check(name, image_size, split, limit)
-    if name == "cats":
-        labels = cats.choose_cats(split, limit, seed)
+    if name in CATS:
+        labels = cats.choose_cats(split, limit, seed, hold_out=name == HELD_OUT)
         images, label_names = compose_cats(labels, image_size), cats.LABEL_NAMES
     elif name.startswith(FOLDER):
         images, labels, label_names = folder.load_folder(name.removeprefix(FOLDER), image_size, split, limit, seed)

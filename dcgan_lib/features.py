@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from dcgan_lib import tensor_file
 from dcgan_lib.checkpoint import PRETRAINED
-from dcgan_lib.data import ImageDataset, load_dataset, to_model_range
+from dcgan_lib.data import CATS, ImageDataset, load_dataset, to_model_range
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import atomic_write
 
@@ -179,6 +179,12 @@ def released_readers() -> list[str]:
     return sorted(RELEASED)
 
 
+def reader_for(dataset: str) -> str | None:
+    """Name of the released reader that knows the factors of a data set; None if there is none."""
+    name = "cats" if dataset in CATS else dataset
+    return name if name in RELEASED else None
+
+
 def load_reader(name: str) -> Reader:
     """Load a released reader in evaluation mode.
 
@@ -191,6 +197,15 @@ def load_reader(name: str) -> Reader:
     if name not in RELEASED:
         raise UserError(f"no reader for {name!r}; there are readers for: {', '.join(released_readers())}")
     return read_reader_file(PRETRAINED / f"reader-{name}.safetensors", expected_sha256=RELEASED[name])
+
+
+def any_reader(name: str) -> Reader:
+    """Load a reader by the name of its data set, or from a file.
+
+    Raises:
+        UserError: If there is neither, or the file is no reader's.
+    """
+    return load_reader(name) if name in RELEASED or not Path(name).exists() else read_reader_file(name)
 
 
 def read_reader_file(path: str | Path, expected_sha256: str | None = None) -> Reader:

@@ -132,6 +132,34 @@ class Generator(nn.Module):
         return _outputs(self.layers, z[:, :, None, None])
 
 
+class MinibatchStd(nn.Module):
+    """A convolution that sees one more map: how much the batch varies. It betrays a G whose samples are too much alike.
+
+    The map is constant: the standard deviation over the batch, averaged over channels and positions. It is not laid
+    beside the others, for odd numbers of channels are slow; its part of the sum is computed apart.
+
+    Args:
+        convolution: Maps (N, C, H, W) to (N, K, H / 2, W / 2), with kernel 4, stride 2 and padding 1.
+
+    Source:
+        Karras et al. 2018, "Progressive growing of GANs", section 3.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.variety = nn.Conv2d(1, convolution.out_channels, KERNEL, STRIDE, PADDING, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve the maps x, float (N, C, H, W), and their variety."""
+        # By hand, and in the order of memory: torch.var takes more than twice as long.
+        flat = x.permute(0, 2, 3, 1).reshape(len(x), -1).float()
+        variance = (flat - flat.mean(dim=0)).square().mean(dim=0)
+        deviation = (variance + 1e-8).sqrt().mean()  # the root has no slope at 0
+        seen = self.convolution(x)
+        return seen + deviation.to(seen.dtype) * self.variety(x.new_ones(1, 1, *x.shape[2:]))
+
+
 class Discriminator(nn.Module):
     """Maps images to one logit each through a stack of strided convolutions.
 
@@ -143,24 +171,29 @@ class Discriminator(nn.Module):
         channels: 1 for grey images, 3 for colour.
         width: Number of channels next to the image.
         batch_norm: Whether the inner layers are batch normalised, as in the paper.
+        minibatch_std: Whether the block before the logit also sees how much the batch varies.
     """
 
-    def __init__(self, image_size: int, channels: int, width: int, batch_norm: bool) -> None:
+    def __init__(
+        self, image_size: int, channels: int, width: int, batch_norm: bool, minibatch_std: bool = False
+    ) -> None:
         super().__init__()
-        self.image_size, self.channels, self.width, self.batch_norm = image_size, channels, width, batch_norm
+        self.image_size, self.channels, self.width = image_size, channels, width
+        self.batch_norm, self.minibatch_std = batch_norm, minibatch_std
         resolutions = _resolutions(image_size)[-2::-1]
         widths = [width * image_size // (2 * resolution) for resolution in resolutions]
         # No batch norm on the input layer: D should see the images' own colours, not standardised ones.
         blocks = {f"{image_size // 2}x{image_size // 2}": _down_block(channels, width, batch_norm=None)}
         for before, after, size in zip(widths, widths[1:], resolutions[1:], strict=False):
-            blocks[f"{size}x{size}"] = _down_block(before, after, batch_norm)
+            blocks[f"{size}x{size}"] = _down_block(before, after, batch_norm, minibatch_std and size == INNERMOST)
         blocks["1x1"] = nn.Sequential(nn.Conv2d(widths[-1], 1, INNERMOST, bias=False), nn.Flatten(0))
         self.layers = nn.Sequential(OrderedDict(blocks))
 
     @property
     def architecture(self) -> dict[str, Any]:
         """The arguments that rebuild this network with ``build_discriminator``."""
-        return {name: getattr(self, name) for name in ("image_size", "channels", "width", "batch_norm")}
+        names = ("image_size", "channels", "width", "batch_norm", "minibatch_std")
+        return {name: getattr(self, name) for name in names}
 
     def forward(self, x: Tensor) -> Tensor:
         """Judge images.
@@ -179,7 +212,8 @@ class Discriminator(nn.Module):
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Receptive field in image pixels of every block, by the block's name."""
-        shapes = [ConvolutionShape(b[0].kernel_size[0], b[0].stride[0], b[0].padding[0]) for b in self.layers]
+        layers = [next(layer for layer in block.modules() if isinstance(layer, nn.Conv2d)) for block in self.layers]
+        shapes = [ConvolutionShape(c.kernel_size[0], c.stride[0], c.padding[0]) for c in layers]
         names = (name for name, _ in self.layers.named_children())
         return {name: receptive_field(shapes[: i + 1]) for i, name in enumerate(names)}
 
@@ -212,7 +246,7 @@ def build_generator(
 
 
 def build_discriminator(
-    image_size: int = 64, channels: int = 3, width: int = 64, batch_norm: bool = True
+    image_size: int = 64, channels: int = 3, width: int = 64, batch_norm: bool = True, minibatch_std: bool = False
 ) -> Discriminator:
     """Build a discriminator with the paper's initial weights.
 
@@ -222,12 +256,14 @@ def build_discriminator(
         width: Channels next to the image.
         batch_norm: Batch normalisation in the inner layers, as in the paper. Without it the convolutions get a bias,
             and a gradient penalty means what its paper says, since no image's gradient depends on the others.
+        minibatch_std: Show the block before the logit how much the batch varies (Karras et al. 2018), so that a
+            generator which drops part of the data is found out.
 
     Raises:
         UserError: If an argument is out of range.
     """
     _check_architecture(image_size, channels, width)
-    return init_weights(Discriminator(image_size, channels, width, batch_norm))
+    return init_weights(Discriminator(image_size, channels, width, batch_norm, minibatch_std))
 
 
 def init_weights(module: Network, seed: int = 0) -> Network:
@@ -290,12 +326,13 @@ def _up_block(convolution: nn.Module) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True))
 
 
-def _down_block(before: int, after: int, batch_norm: bool | None) -> nn.Sequential:
+def _down_block(before: int, after: int, batch_norm: bool | None, minibatch_std: bool = False) -> nn.Sequential:
     # None: the layer at the image, which has neither batch norm nor bias.
     bias = batch_norm is False
     convolution = nn.Conv2d(before, after, KERNEL, STRIDE, PADDING, bias=bias)
     normalisation = [nn.BatchNorm2d(after)] if batch_norm else []
-    return nn.Sequential(convolution, *normalisation, nn.LeakyReLU(0.2, inplace=True))
+    seen = MinibatchStd(convolution) if minibatch_std else convolution
+    return nn.Sequential(seen, *normalisation, nn.LeakyReLU(0.2, inplace=True))
 
 
 def _outputs(layers: nn.Sequential, x: Tensor) -> list[Tensor]:

@@ -59,7 +59,10 @@ def test_what_lies_outside_is_clamped_and_what_lies_between_is_rounded():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "cat"}, r"there is no data set 'cat': did you mean 'cats'\? choose from cats, fashion-mnist, mnist"),
+        (
+            {"name": "cat"},
+            r"there is no data set 'cat': did you mean 'cats'\? choose from cats, cats-held-out, fashion-mnist",
+        ),
         ({"name": "FashionMNIST"}, r"did you mean 'fashion-mnist'\?"),
         ({"name": "xyzzy"}, r"'xyzzy': choose from .*folder:PATH"),
         ({"name": ""}, "there is no data set ''"),

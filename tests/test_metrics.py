@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy import linalg
+from scipy import linalg, stats
 from torch import nn
 
 from dcgan_lib import metrics
 from dcgan_lib.data import ImageDataset, load_dataset, to_model_range
 from dcgan_lib.errors import UserError
 from dcgan_lib.features import load_reader
+from dcgan_lib.metrics.distances import _symmetric_frechet_distance
 
 
 def reference_frechet(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -57,7 +58,7 @@ def test_frechet_distance_agrees_with_the_square_root_of_a_matrix():
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS.keys())
 def test_the_fallback_agrees_too(pair):
     a, b = (features.double() for features in pair)
-    assert metrics._symmetric_frechet_distance(a, b) == pytest.approx(reference_frechet(a, b), rel=1e-4)
+    assert _symmetric_frechet_distance(a, b) == pytest.approx(reference_frechet(a, b), rel=1e-4)
 
 
 @pytest.mark.parametrize("rank", [24, 3])
@@ -72,18 +73,143 @@ def test_frechet_distance_of_shifted_gaussians_is_the_squared_shift():
     assert metrics.frechet_distance(features, features + 2) == pytest.approx(6 * 2**2, rel=1e-6)
 
 
+@pytest.mark.parametrize("distance", [metrics.frechet_distance, metrics.kernel_distance, metrics.density_coverage])
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
-        (torch.zeros(5, 3), torch.zeros(5, 4), "columns"),
-        (torch.zeros(5), torch.zeros(5), "columns"),
-        (torch.zeros(1, 3), torch.zeros(5, 3), "at least 2 samples"),
-        (torch.full((5, 3), float("nan")), torch.zeros(5, 3), "NaN"),
+        (torch.zeros(9, 3), torch.zeros(9, 4), "columns"),
+        (torch.zeros(9), torch.zeros(9), "columns"),
+        (torch.zeros(0, 3), torch.zeros(9, 3), "at least [12] samples"),
+        (torch.full((9, 3), float("nan")), torch.zeros(9, 3), "NaN"),
+        (torch.zeros(9, 3), torch.full((9, 3), float("inf")), "infinity"),
     ],
 )
-def test_frechet_distance_refuses(a, b, message):
+def test_distances_refuse(distance, a, b, message):
     with pytest.raises(UserError, match=message):
-        metrics.frechet_distance(a, b)
+        distance(a, b)
+
+
+def test_density_and_coverage_need_more_images_than_neighbours():
+    with pytest.raises(UserError, match="5 real images have no 5 neighbours each"):
+        metrics.density_coverage(normal(9, 3), normal(5, 3))
+
+
+def reference_kernel(a: torch.Tensor, b: torch.Tensor, block: int) -> float:
+    """The unbiased estimate, sum by sum, in float64; the mean over disjoint blocks."""
+    a, b = a.double().numpy(), b.double().numpy()
+    count = min(len(a), len(b))
+    blocks = max(1, count // block)
+    size, found = count // blocks, []
+    for number in range(blocks):
+        x, y = (each[number * size : (number + 1) * size] for each in (a, b))
+        (xx, yy, xy) = ((p @ q.T / x.shape[1] + 1) ** 3 for p, q in ((x, x), (y, y), (x, y)))
+        within = [(k.sum() - np.trace(k)) / (size * (size - 1)) for k in (xx, yy)]
+        found.append(within[0] + within[1] - 2 * xy.mean())
+    return float(np.mean(found))
+
+
+# At 10,000 the third powers leave no digit of a difference to compare.
+KERNEL_PAIRS = {name: pair for name, pair in PAIRS.items() if name != "far from the origin"}
+
+
+@pytest.mark.parametrize("pair", KERNEL_PAIRS.values(), ids=KERNEL_PAIRS.keys())
+@pytest.mark.parametrize("block", [100, 1000])
+def test_kernel_distance_agrees_with_an_independent_formula(pair, block):
+    expected = reference_kernel(*pair, block)
+    assert metrics.kernel_distance(*pair, block) == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+def test_kernel_distance_has_no_bias_and_leaves_the_random_state_alone():
+    before = torch.get_rng_state()
+    found = [metrics.kernel_distance(normal(50, 8, seed=s), normal(50, 8, seed=100 + s)) for s in range(40)]
+    assert torch.equal(torch.get_rng_state(), before)
+    error = np.std(found) / 40**0.5
+    assert abs(np.mean(found)) < 3 * error
+    assert min(found) < 0 < max(found)
+
+
+def reference_manifold(fake: torch.Tensor, real: torch.Tensor, k: int) -> tuple[float, float]:
+    """The definitions, image by image, in float64."""
+    fake, real = fake.double().numpy(), real.double().numpy()
+    inside, covered = 0, 0
+    for index, image in enumerate(real):
+        others = np.delete(real, index, axis=0)
+        radius = np.sort(np.sqrt(((others - image) ** 2).sum(axis=1)))[k - 1]
+        hits = np.sqrt(((fake - image) ** 2).sum(axis=1)) <= radius * (1 + 1e-6)
+        inside, covered = inside + hits.sum(), covered + hits.any()
+    return inside / (k * len(fake)), covered / len(real)
+
+
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS.keys())
+@pytest.mark.parametrize("k", [1, 5])
+def test_density_and_coverage_agree_with_their_definitions(pair, k):
+    fake, real = pair
+    if len(real) <= k:
+        fake, real = fake.repeat(k, 1), real.repeat(k, 1)  # duplicates: neighbours at distance 0
+    assert tuple(metrics.density_coverage(fake, real, k)) == pytest.approx(reference_manifold(fake, real, k), rel=1e-4)
+
+
+def test_a_set_covers_itself_and_a_point_far_away_covers_nothing():
+    real = normal(300, 6)
+    assert metrics.density_coverage(real, real).coverage == 1
+    assert metrics.density_coverage(torch.full((10, 6), 50.0), real) == (0, 0)
+    crowded = metrics.density_coverage(real[:1].repeat(300, 1), real)
+    assert crowded.coverage < 0.1
+
+
+def test_the_same_distribution_has_density_1_and_the_coverage_of_the_paper():
+    found = metrics.density_coverage(normal(2000, 8), normal(2000, 8, seed=1))
+    assert found.density == pytest.approx(1, abs=0.05)
+    assert found.coverage == pytest.approx(1 - 2**-5, abs=0.02)
+
+
+def test_part_of_the_neighbourhoods_is_what_the_part_alone_gives():
+    fake, real = normal(60, 4), normal(80, 4, seed=1)
+    rows = torch.arange(60) % 3 != 0, torch.arange(80) % 3 != 0
+    found = metrics.Neighbourhoods(fake, real).scores(*(torch.arange(len(each))[each] for each in rows))
+    assert found == metrics.density_coverage(fake[rows[0]], real[rows[1]])
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    x = normal(1000, 1)[:, 0]
+    (found,) = metrics.jackknife(lambda rows, _: [x[rows].mean().item()], 1000, 1000, at_least=-10)
+    groups = np.array([x[torch.arange(1000) % 10 == group].mean() for group in range(10)])
+    expected = stats.t.ppf(0.975, 9) * groups.std(ddof=1) / 10**0.5
+    assert found.value == x.mean().item()
+    assert found.high - found.value == pytest.approx(expected, rel=1e-3)
+    assert found.value - found.low == pytest.approx(expected, rel=1e-3)
+
+
+def test_intervals_of_the_frechet_distance_hold_what_other_samples_give():
+    """Ten other draws of both sets: about one in twenty may lie outside."""
+
+    def pair(seed):
+        return normal(500, 5, seed=seed), 1.2 * normal(500, 5, seed=seed + 50)
+
+    fake, real = pair(0)
+    (found,) = metrics.jackknife(lambda f, r: [metrics.frechet_distance(fake[f], real[r])], 500, 500)
+    others = np.array([metrics.frechet_distance(*pair(seed)) for seed in range(1, 21)])
+    assert 0.4 < (found.high - found.low) / 2 / (1.96 * others.std(ddof=1)) < 2.5
+
+
+def test_an_interval_does_not_pass_the_smallest_value():
+    (found,) = metrics.jackknife(lambda rows, _: [float(rows[0] == 0)], 40, 40)
+    assert found.low == 0
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 20), (3, 20), (20, 20), (499, 5000)])
+def test_shares_have_wilsons_interval(count, total):
+    found = metrics.share_of(count, total)
+    expected = stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
+    assert found.value == count / total
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
+
+
+def test_intervals_refuse():
+    with pytest.raises(UserError, match="19 samples are too few for an interval"):
+        metrics.jackknife(lambda *_: [0.0], 19, 100)
+    with pytest.raises(UserError, match="5 of 4 is no share"):
+        metrics.share_of(5, 4)
 
 
 NAMES = {"colour": ("red", "green", "blue"), "shape": ("round", "square")}
@@ -137,6 +263,74 @@ def test_nearest_neighbours_against_all_pairs():
     torch.testing.assert_close(floats, found)
 
 
+def test_entropy_is_in_bits():
+    labels = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
+    found = metrics.coverage(labels, NAMES, labels).factors
+    assert found["colour"].entropy == found["shape"].true_entropy == 1.0
+    assert metrics.coverage(labels[:1], NAMES).factors["colour"].entropy == 0
+    assert metrics.coverage(labels, NAMES).factors["colour"].true_entropy == pytest.approx(np.log2(3))
+
+
+def test_unseen_pairs_are_counted_against_independent_factors():
+    real = torch.tensor([[0, 0]] * 4 + [[0, 1]] * 4 + [[1, 0]] * 8)  # never colour 1 with shape 1
+    made = torch.tensor([[0, 0]] * 95 + [[1, 1]] * 5)
+    pairs = [{"colour": "green", "shape": "square"}, {"colour": "red", "shape": "round"}, {"colour": "blue"}]
+    found = metrics.pair_coverage(made, NAMES, real, pairs)
+    assert list(found.shares.values()) == [0.05, 0.95, 0.0]
+    assert list(found.expected.values()) == [0.5 * 0.25, 0.5 * 0.75, 0.0]
+    assert found.present == 2
+    rare = torch.tensor([[0, 0]] * 96 + [[1, 1]] * 4)  # 0.04 is less than a third of 0.125
+    assert metrics.pair_coverage(rare, NAMES, real, pairs[:1]).present == 0
+    with pytest.raises(UserError, match="no such pair of values"):
+        metrics.pair_coverage(made, NAMES, real, [{"colour": "mauve"}])
+
+
+def test_birthday_counts_coincident_rows():
+    labels = torch.tensor([[0, 0], [0, 1], [0, 0], [1, 1], [0, 0], [1, 1]])
+    found = metrics.birthday(labels)
+    assert (found.samples, found.collisions, found.support) == (6, 3 + 1, 15 / 4)
+    none = metrics.birthday(torch.arange(10)[:, None])
+    assert (none.collisions, none.support, none.at_least) == (0, None, 15.0)
+    with pytest.raises(UserError, match="2 rows"):
+        metrics.birthday(labels[:1])
+
+
+def test_birthday_estimates_the_number_of_images():
+    drawn = torch.randint(5000, (1000, 1), generator=torch.Generator().manual_seed(0))
+    found = metrics.birthday(drawn)
+    assert found.support == pytest.approx(5000, rel=0.3)
+    assert found.at_least < 5000
+
+
+def test_birthday_by_distance_finds_repetitions_only():
+    random = torch.Generator().manual_seed(0)
+    real, made = torch.randint(0, 256, (2, 60, 1, 8, 8), dtype=torch.uint8, generator=random)
+    real[7] = real[3]  # a data set with an image in it twice
+    assert metrics.birthday_by_distance(made, real).collisions == 0
+    made[10:20] = made[:10]
+    assert metrics.birthday_by_distance(made, real).collisions == 10
+    near = made.clone()
+    near[10:20] += 1
+    assert metrics.birthday_by_distance(near, real).collisions == 10
+    with pytest.raises(UserError, match="as many real images"):
+        metrics.birthday_by_distance(made, real[:-1])
+
+
+def test_copies_are_told_from_new_images():
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (5000, 1, 8, 8), dtype=torch.uint8, generator=random)
+    known = ImageDataset(pixels[:400], torch.zeros(400, 0).long(), {}, "noise")
+    honest = metrics.copies(pixels[400:1400], known, held_out=pixels[2000:])
+    assert honest.share.low < 0.01 < honest.share.high
+    copied = metrics.copies(pixels[:300], known, held_out=pixels[2000:])
+    assert (copied.nearest, copied.share.value) == (0.0, 1.0)
+    assert copied.held_out_nearest == honest.held_out_nearest > 30
+    half = metrics.copies(torch.cat([pixels[:150], pixels[400:550]]), known, held_out=pixels[2000:])
+    assert half.share.value == pytest.approx(0.5, abs=0.03)
+    with pytest.raises(UserError, match="99 held-out images are too few"):
+        metrics.copies(pixels[:10], known, held_out=pixels[:99])
+
+
 def test_nearest_neighbours_refuses_another_size():
     dataset = ImageDataset(torch.zeros(3, 1, 8, 8).byte(), torch.zeros(3, 0).long(), {}, "noise")
     with pytest.raises(UserError, match="shape"):
@@ -174,9 +368,12 @@ def fresh():
 
 def test_a_perfect_generator_reaches_the_floor(cats, fresh):
     scores = metrics.evaluate(Replay(fresh), cats, samples=1000)
-    assert scores.frechet_distance < 2 * scores.frechet_floor
+    assert scores.frechet.value < 2 * scores.frechet.floor
+    assert scores.kernel.low < 0.01
+    assert scores.density.value == pytest.approx(1, abs=0.1)
+    assert scores.coverage.value == pytest.approx(scores.coverage.floor, abs=0.05)
     for factor in ("body", "eyes", "accessory"):
-        assert scores.coverage.factors[factor].missing == []
+        assert scores.factors.factors[factor].missing == []
     assert (scores.extractor, scores.extractor_sha256) == ("reader-cats", load_reader("cats").sha256)
     assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
     table = scores.table()
@@ -200,31 +397,33 @@ BROKEN = {"blur": blurred, "noise": noisy, "one image": lambda x: x[:1], "20 ima
 @pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN.keys())
 def test_the_frechet_distance_notices_a_broken_generator(damage, cats, fresh):
     scores = metrics.evaluate(Replay(damage(fresh)), cats, samples=1000)
-    assert scores.frechet_distance > 3 * scores.frechet_floor
+    assert scores.frechet.low > 3 * scores.frechet.floor
+    assert scores.kernel.low > 10 * abs(scores.kernel.floor)
 
 
 def test_coverage_notices_a_missing_colour(cats):
     without = load_dataset("cats", 32, split="test", limit=2000, seed=5)
     without = without.images[without.labels[:, 0] != 8]
     scores = metrics.evaluate(Replay(without), cats, samples=1000)
-    assert scores.coverage.factors["body"].missing == [cats.label_names["body"][8]]
+    assert scores.factors.factors["body"].missing == [cats.label_names["body"][8]]
 
 
 def test_scores_repeat_and_depend_on_the_seed(cats, fresh):
     first, again, other = (metrics.evaluate(Replay(fresh), cats, samples=600, seed=seed) for seed in (0, 0, 1))
     assert first == again
-    assert first.frechet_distance != other.frechet_distance
+    assert first.frechet != other.frechet
 
 
 def test_a_data_set_without_reader_is_scored_by_its_pixels(cats, fresh):
     photographs = ImageDataset(cats.images, torch.zeros(len(cats), 0).long(), {}, "folder:photographs")
     scores = metrics.evaluate(Replay(fresh), photographs)
-    assert (scores.samples, scores.frechet_samples, scores.features) == (1000, 1000, 192)
-    assert (scores.extractor, scores.extractor_sha256, scores.coverage) == ("pixels-8x8", "", None)
+    assert (scores.samples, scores.compared, scores.features) == (1000, 1000, 192)
+    assert (scores.extractor, scores.extractor_sha256, scores.factors) == ("pixels-8x8", "", None)
     assert "pixels-8x8" in scores.table()
-    assert "not measured" in scores.table()
+    assert "not counted" in scores.table()
     broken = metrics.evaluate(Replay(fresh[:20]), photographs)
-    assert broken.frechet_distance > 5 * scores.frechet_distance
+    assert broken.frechet.value > 5 * scores.frechet.value
+    assert broken.birthday.collisions > 100 * (1 + scores.birthday.collisions)
 
 
 def test_evaluate_refuses(cats, fresh):

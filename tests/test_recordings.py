@@ -79,7 +79,7 @@ def test_what_ships_is_the_summary_of_the_results():
     found = recordings.load_upsampling_runs()
     for run, full in zip(found.runs, results["runs"], strict=True):
         assert (run.data, run.upsampling, run.seed) == (full["data"], full["upsampling"], full["seed"])
-        assert run.frechet_distance == round(full["evaluation"]["frechet_distance"], 3)
+        assert run.frechet_distance == round(full["evaluation"]["frechet"]["value"], 3)
         scores = {int(s): {int(p): round(v, 5) for p, v in by.items()} for s, by in full["scores"].items()}
         assert run.scores == scores
         assert run.early == {int(s): {q: round(v, 5) for q, v in by.items()} for s, by in full["early"].items()}

@@ -41,7 +41,7 @@ def test_card_agrees_with_the_recorded_history(name):
     assert built.architecture == checkpoint.load_pretrained(name).architecture
     assert command_line(history["config"], history["steps"]) in card
     assert f"{history['steps']:,} steps" in card
-    assert f"{history['scores']['frechet_distance']:.3f}" in card
+    assert f"{history['scores']['frechet']['value']:.3f}" in card
     assert history["hardware"] in card
 
 
