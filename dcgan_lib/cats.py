@@ -110,7 +110,8 @@ def choose_cats(split: str, limit: int | None, seed: int, hold_out: bool = False
     Args:
         split: "train" (nine cats in ten) or "test".
         limit: Most cats to draw; None means 20,000. There are only 4,050 cats with a scarf: beyond some 29,000 for
-            training and 3,000 for testing, scarves become rarer than the other accessories.
+            training and 3,000 for testing, scarves become rarer than the other accessories; with ``hold_out`` beyond
+            27,984 and 1,152.
         seed: Which cats, and in which order.
         hold_out: Leave the cats that show one of ``held_out_pairs()`` out of "train", and keep only them for "test".
 

@@ -194,13 +194,13 @@ def run_evaluate(options: EvaluateOptions) -> int:
     reader = None if options.reader is None else any_reader(options.reader)
     dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
     scores = evaluate(generator, dataset, reader, options.samples, options.seed, _held_out(data))
-    stored = scores.to_dict()
+    stored, output = scores.to_dict(), options.output or options.run / "evaluation.json"
+    write_json(output, stored)  # first, lest it be lost with a download that fails
     print(scores.table())
     if options.inception:
         stored["inception"] = inception_distance(generator, dataset, scores.compared, options.seed)
+        write_json(output, stored)
         print(f"Inception FID       {stored['inception']:.2f}   ({scores.compared:,} against as many real images)")
-    output = options.output or options.run / "evaluation.json"
-    write_json(output, stored)
     print(output)
     return 0
 

@@ -222,7 +222,8 @@ def read_reader_file(path: str | Path, expected_sha256: str | None = None) -> Re
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; install the package again") from error
+        hint = "" if expected_sha256 is None else "; install the package again"
+        raise UserError(f"cannot read {path}: {error.strerror}{hint}") from error
     digest = hashlib.sha256(content).hexdigest()
     if expected_sha256 is not None and digest != expected_sha256:
         raise UserError(f"{path.name} is not the released file (its SHA-256 differs); install the package again")

@@ -1,5 +1,7 @@
 """The cats against an independent rendering: Pillow's own compositing at 1024 pixels, then an average of cells."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load, save_file
 
 from dcgan_lib import cat_parts, cats, data
-from dcgan_lib.cats import LABEL_NAMES, all_cats, choose_cats, compose_cats
+from dcgan_lib.cats import LABEL_NAMES, PAIRED, all_cats, choose_cats, compose_cats, held_out_pairs, shows
 from dcgan_lib.errors import UserError
 
 
@@ -105,8 +107,12 @@ def test_all_cats_counts_what_can_be_told_apart():
     assert torch.equal(scarf, factors[:, 3] == 10)
 
 
+def ordered_codes(factors):
+    return np.ravel_multi_index(factors.numpy().T, [len(names) for names in LABEL_NAMES.values()]).tolist()
+
+
 def codes(factors):
-    return set(np.ravel_multi_index(factors.numpy().T, [len(names) for names in LABEL_NAMES.values()]).tolist())
+    return set(ordered_codes(factors))
 
 
 def test_splits_are_disjoint_whatever_the_seed_and_together_complete():
@@ -147,6 +153,99 @@ def test_load_dataset_gives_the_cats_its_labels_say():
     assert cat_images.labels.dtype == torch.int64
     assert cat_images.label_names == LABEL_NAMES
     assert torch.equal(data.compose_cats(cat_images.labels.flip(0), 32), cat_images.images.flip(0))
+
+
+# Cats without some pairs
+
+
+def named(factors):
+    """Every cat as a mapping from factor to the name of its value."""
+    columns = [np.array(names)[column] for names, column in zip(LABEL_NAMES.values(), factors.numpy().T, strict=True)]
+    return [dict(zip(LABEL_NAMES, cat, strict=True)) for cat in zip(*columns, strict=True)]
+
+
+def shown_pairs(cat):
+    """The pairs of values of a cat that belong to the couples of factors of which some are held out."""
+    return {(a, cat[a], b, cat[b]) for a, b in PAIRED}
+
+
+@pytest.fixture(scope="module")
+def unseen():
+    """The 24 pairs, as shown_pairs writes them."""
+    return {tuple(itertools.chain(*pair.items())) for pair in held_out_pairs()}
+
+
+def test_held_out_are_eight_pairs_of_each_couple_without_a_value_twice(unseen):
+    pairs = held_out_pairs()
+    assert len(unseen) == len(pairs) == 24
+    assert PAIRED == (("body", "eyes"), ("body", "accessory"), ("eyes", "accessory"))
+    for couple in PAIRED:
+        of_couple = [pair for pair in pairs if tuple(pair) == couple]
+        assert len(of_couple) == 8
+        for factor in couple:
+            values = {pair[factor] for pair in of_couple}
+            assert len(values) == 8
+            assert values <= set(LABEL_NAMES[factor])
+    # The same on every machine and in every release, since scores name what was never seen.
+    assert pairs == held_out_pairs()
+    assert [pairs[0], pairs[8], pairs[16]] == FIRST_PAIRS
+
+
+FIRST_PAIRS = [
+    {"body": "caramel", "eyes": "lashes"},
+    {"body": "grey", "accessory": "blue bow"},
+    {"eyes": "bored", "accessory": "silver headphones"},
+]
+
+
+def test_shows_finds_the_cats_with_both_values():
+    factors = choose_cats("train", 3000, seed=2)
+    for pair in [*held_out_pairs()[::5], {"fur": LABEL_NAMES["fur"][0]}, {}]:
+        expected = [all(cat[factor] == value for factor, value in pair.items()) for cat in named(factors)]
+        assert shows(factors, pair).tolist() == expected
+        assert any(expected)
+
+
+def test_training_shows_no_pair_that_is_held_out_and_the_test_split_nothing_else(unseen):
+    train, test = (choose_cats(split, 10**6, seed=3, hold_out=True) for split in ("train", "test"))
+    cats = named(all_cats())
+    shows_one = {code for code, cat in zip(ordered_codes(all_cats()), cats, strict=True) if shown_pairs(cat) & unseen}
+    assert codes(train) == codes(choose_cats("train", 10**6, seed=0)) - shows_one
+    assert codes(test) == shows_one
+    assert (len(train), len(test)) == (len(codes(train)), len(codes(test))) == (231_387, 30_474)
+    # Each of the other pairs is seen: only these are new.
+    seen = set().union(*(shown_pairs(cat) for cat in named(train)))
+    assert seen == set().union(*(shown_pairs(cat) for cat in cats)) - unseen
+
+
+def test_without_pairs_accessories_are_as_frequent_until_the_scarves_are_used_up():
+    for split, limit, each in (("train", 16_000, 1000), ("train", 27_984, 1749), ("test", 1152, 72)):
+        factors = choose_cats(split, limit, seed=1, hold_out=True)
+        assert len(codes(factors)) == limit
+        assert torch.bincount(factors[:, 4], minlength=16).tolist() == [each] * 16
+    counts = torch.bincount(choose_cats("train", 30_000, seed=1, hold_out=True)[:, 4]).tolist()
+    assert [counts[0], counts[7]] == [1761, 1749]
+    assert set(counts[1:7] + counts[8:]) == {1892, 1893}
+
+
+def test_without_pairs_too_the_seed_decides_and_a_smaller_limit_is_a_prefix():
+    few, more = (choose_cats("train", limit, seed=2, hold_out=True) for limit in (100, 1000))
+    assert torch.equal(few, more[:100])
+    assert not torch.equal(few, choose_cats("train", 100, seed=3, hold_out=True))
+    assert len(choose_cats("train", None, seed=0, hold_out=True)) == 20_000
+    assert choose_cats("train", 2, seed=0, hold_out=True).tolist() == [[2, 6, 4, 8, 12], [14, 1, 3, 2, 11]]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_load_dataset_gives_the_cats_without_pairs(split, unseen):
+    dataset = data.load_dataset("cats-held-out", 32, split, limit=40, seed=7)
+    assert dataset.name == "cats-held-out"
+    assert dataset.images.shape == (40, 3, 32, 32)
+    assert dataset.images.dtype == torch.uint8
+    assert dataset.label_names == LABEL_NAMES == data.load_dataset("cats", 32, split, limit=1).label_names
+    assert torch.equal(dataset.images, compose_cats(dataset.labels, 32))
+    assert torch.equal(dataset.labels, choose_cats(split, 40, seed=7, hold_out=True))
+    assert [bool(shown_pairs(cat) & unseen) for cat in named(dataset.labels)] == [split == "test"] * 40
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "foreign", "other version"])

@@ -16,10 +16,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny import assert_same, configure, deterministic, images, networks
 
-from dcgan_lib import cli, training
+from dcgan_lib import cli, features, metrics, training
 from dcgan_lib.__main__ import main as entry
 from dcgan_lib.checkpoint import load_config, load_generator, load_state, save_weights
 from dcgan_lib.config import TrainingConfig
+from dcgan_lib.data import load_dataset
 from dcgan_lib.images import make_grid
 from dcgan_lib.latent import sample
 from dcgan_lib.training import train
@@ -33,6 +34,15 @@ def finished(tmp_path_factory):
     """The folder of a short run of the command; read only."""
     folder = tmp_path_factory.mktemp("a folder") / "läuft schon"
     assert cli.main(["train", *SMALL, "--steps", "2", "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def enough(tmp_path_factory):
+    """A short run on cats without some pairs, on images enough for an evaluation; read only."""
+    folder = tmp_path_factory.mktemp("enough") / "run"
+    options = ["--data", "cats-held-out", "--limit", "400", *SMALL[4:], "--steps", "2", "--output", str(folder)]
+    assert cli.main(["train", *options]) == 0
     return folder
 
 
@@ -153,6 +163,40 @@ def test_a_run_from_before_there_was_a_choice_goes_on(finished, tmp_path):
     assert load_config(folder)["generator"] == config["generator"] | {"upsampling": "transposed"}
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], True),
+        (["--no-minibatch-std"], False),
+        (["--recipe", "paper"], False),
+        (["--recipe", "paper", "--minibatch-std"], True),
+    ],
+)
+def test_minibatch_std_is_trained_kept_and_resumed(tmp_path, capsys, words, expected):
+    folder = tmp_path / "run"
+    assert cli.main(["train", *words, *SMALL, "--steps", "1", "--output", str(folder)]) == 0
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))["discriminator"]["minibatch_std"]
+    assert stored is expected
+    assert cli.main(["train", "--resume", "--steps", "2", "--output", str(folder)]) == 0
+    assert load_state(folder)["step"] == 2
+    assert load_config(folder)["discriminator"]["minibatch_std"] is expected
+    assert ("layers.4x4.0.variety.weight" in load_state(folder)["discriminator"]) == expected
+    other = "--no-minibatch-std" if expected else "--minibatch-std"
+    message = f"--minibatch-std is {expected} in this run and cannot become {not expected}"
+    assert_refused(capsys, ["train", "--resume", "--output", folder, "--steps", "3", other], message)
+
+
+def test_a_run_from_before_minibatch_std_goes_on(tmp_path):
+    folder = tmp_path / "old"
+    assert cli.main(["train", *SMALL, "--no-minibatch-std", "--steps", "1", "--output", str(folder)]) == 0
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["discriminator"].pop("minibatch_std") is False
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert cli.main(["train", "--resume", "--steps", "2", "--output", str(folder)]) == 0
+    assert load_state(folder)["step"] == 2
+    assert load_config(folder)["discriminator"] == config["discriminator"] | {"minibatch_std": False}
+
+
 def test_resume_needs_no_option_again(finished, tmp_path, capsys):
     folder = shutil.copytree(finished, tmp_path / "run")
     before = load_config(folder)
@@ -216,6 +260,62 @@ def test_export_of_both_kinds(finished, tmp_path, capsys):
     assert cli.main(["export", "--run", str(finished), "--output", str(tmp_path / "g.onnx")]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "g.safetensors"), str(tmp_path / "g.onnx")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["g.onnx", "g.safetensors"]
+
+
+def test_evaluate_stores_and_prints_every_score(enough, tmp_path, capsys):
+    arguments = ["evaluate", "--run", str(enough), "--samples", "200", "--seed", "3", "--device", "cpu"]
+    assert cli.main([*arguments, "--output", str(tmp_path / "evaluation.json")]) == 0
+    out = capsys.readouterr().out
+    stored = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    known = load_dataset("cats-held-out", 32, limit=400)
+    unseen = load_dataset("cats-held-out", 32, "test", limit=1000)
+    expected = metrics.evaluate(load_generator(enough), known, samples=200, seed=3, held_out=unseen)
+    assert stored == json.loads(json.dumps(expected.to_dict()))
+    assert out == f"{expected.table()}\n{tmp_path / 'evaluation.json'}\n"
+    for name in ("frechet", "kernel", "density", "coverage"):
+        score = stored[name]
+        assert score.keys() == {"value", "low", "high", "floor"}
+        assert score["low"] <= score["value"] <= score["high"]
+    assert stored["frechet"]["value"] > stored["frechet"]["floor"] > 0
+    assert stored["extractor"] == "reader-cats"
+    assert (stored["copies"]["samples"], stored["copies"]["held_out"]) == (200, 1000)
+    assert stored["copies"]["share"]["value"] <= 1
+    assert stored["birthday"]["samples"] == 200
+    assert len(stored["pairs"]["shares"]) == 24
+    assert "inception" not in stored
+
+
+def test_evaluate_with_a_reader_of_ones_own(enough, tmp_path):
+    own = shutil.copy(features.PRETRAINED / "reader-cats.safetensors", tmp_path / "own")
+    folder = shutil.copytree(enough, tmp_path / "run")
+    stored = []
+    for options in ([], ["--reader", "cats"], ["--reader", str(own)]):
+        assert cli.main(["evaluate", "--run", str(folder), "--samples", "200", "--device", "cpu", *options]) == 0
+        stored.append((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert stored[0] == stored[1] == stored[2]
+
+
+def test_evaluate_adds_the_inception_distance(enough, tmp_path, capsys, monkeypatch):
+    calls = []
+
+    def distance(generator, dataset, samples, seed):
+        calls.append((generator.latent_dim, dataset.name, samples, seed))
+        return 12.345
+
+    monkeypatch.setattr(metrics, "inception_distance", distance)
+    path = tmp_path / "evaluation.json"
+    arguments = ["--run", str(enough), "--samples", "300", "--seed", "4", "--device", "cpu", "--output", str(path)]
+    assert cli.main(["evaluate", *arguments, "--inception"]) == 0
+    assert calls == [(6, "cats-held-out", 200, 4)]  # no more than half of the real images
+    assert json.loads(path.read_text(encoding="utf-8"))["inception"] == 12.345
+    assert re.search(r"^Inception FID +12\.3[45] +\(200 against as many real images\)$", capsys.readouterr().out, re.M)
+
+
+def test_only_enough_images_that_were_not_trained_on_are_compared(photographs):
+    assert cli._held_out(cli.DataOptions(data=f"folder:{photographs}", image_size=32)) is None
+    held_out = cli._held_out(cli.DataOptions(data="cats", image_size=32, limit=12))
+    assert len(held_out) == 1000
+    assert torch.equal(held_out.labels, load_dataset("cats", 32, "test", limit=1000).labels)
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------
@@ -489,6 +589,42 @@ def test_a_generator_is_not_evaluated_on_data_of_other_channels_or_sizes(capsys,
         stored = options | {"limit": 12}
         train(*networks(channels=1), images(), configure(steps=1), folder, data_options=stored, progress=False)
         assert_refused(capsys, ["evaluate", "--run", folder, "--device", "cpu"], "1 x 32 x 32|channel")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--reader", "fashion-mnist"], "the reader 'fashion-mnist' does not know the factors of 'cats-held-out'"),
+        (["--reader", "dogs"], "no reader for 'dogs'; there are readers for: cats, fashion-mnist$"),
+        (["--reader", ""], r"cannot read \.: Is a directory$"),
+        (["--reader", str(features.PRETRAINED / "cats-64.safetensors")], "is not a reader's weights"),
+        (["--output", "/proc/nowhere/evaluation.json"], "cannot write /proc/nowhere/evaluation.json"),
+        (["--seed", "-1"], "seed must be between 0 and"),
+        (["--samples", "100"], "100 samples are too few for these features: use at least 176"),
+    ],
+)
+def test_bad_options_of_evaluate(capsys, enough, options, message):
+    assert_refused(capsys, ["evaluate", "--run", enough, "--samples", "200", "--device", "cpu", *options], message)
+    assert not (enough / "evaluation.json").exists()
+
+
+def test_an_evaluation_survives_the_lack_of_the_inception_package(capsys, enough, tmp_path, monkeypatch):
+    monkeypatch.setattr("torchmetrics.image.fid._TORCH_FIDELITY_AVAILABLE", False)
+    path = tmp_path / "evaluation.json"
+    arguments = ["evaluate", "--run", enough, "--samples", "200", "--device", "cpu", "--output", path, "--inception"]
+    assert_refused(capsys, arguments, r"pip install 'dcgan-lib\[inception\]'$")
+    assert json.loads(path.read_text(encoding="utf-8"))["compared"] == 200
+
+
+def test_weights_that_are_not_finite_are_not_evaluated(capsys, enough, tmp_path):
+    run = shutil.copytree(enough, tmp_path / "run")
+    generator = load_generator(run)
+    with torch.no_grad():
+        generator.layers[0][0].weight[0] = float("nan")
+    save_weights(run / "checkpoint.safetensors", {"generator": generator})
+    message = "NaN or infinity; .* has diverged"
+    assert_refused(capsys, ["evaluate", "--run", run, "--samples", "200", "--device", "cpu"], message)
+    assert not (run / "evaluation.json").exists()
 
 
 @pytest.mark.parametrize("samples", ["0", "-1", "3"])

@@ -1,6 +1,7 @@
 """The readers: accuracy on unseen images, one answer whatever the batch, and files that are what they claim."""
 
 import hashlib
+import shutil
 
 import pytest
 import torch
@@ -121,6 +122,44 @@ def test_files_that_are_no_readers_are_refused(tmp_path):
     for name in ("text", "other", "bare", "list"):
         with pytest.raises(UserError, match="not a reader's weights"):
             features.read_reader_file(tmp_path / f"{name}.safetensors")
+
+
+def test_every_data_set_of_cats_has_the_reader_of_cats():
+    datasets = ["cats", "cats-held-out", "fashion-mnist", "mnist", "celeba", "folder:cats", "store:cats", ""]
+    found = [features.reader_for(name) for name in datasets]
+    assert found == ["cats", "cats", "fashion-mnist", None, None, None, None, None]
+
+
+def test_a_reader_is_found_by_name_or_by_file(reader, unseen, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cats").mkdir()  # the name goes before a file or folder
+    own = shutil.copy(features.PRETRAINED / "reader-cats.safetensors", tmp_path / "my own reader")
+    expected = reader.features(unseen.images[:20])
+    for name in ("cats", str(own), "my own reader"):
+        found = features.any_reader(name)
+        assert found.sha256 == features.RELEASED["cats"]
+        assert torch.equal(found.features(unseen.images[:20]), expected)
+    assert features.any_reader("fashion-mnist").name == "fashion-mnist"
+
+
+@pytest.mark.parametrize("name", ["dogs", "cats-held-out", "nowhere/reader.safetensors", "reader-cats.safetensors"])
+def test_what_is_neither_name_nor_file_is_one_line_with_the_names(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        features.any_reader(name)
+    assert str(caught.value) == f"no reader for {name!r}; there are readers for: cats, fashion-mnist"
+
+
+def test_a_file_without_a_reader_is_one_line(tmp_path):
+    (tmp_path / "text").write_text("not weights")
+    for path, message in (
+        (tmp_path / "text", "text is not a reader's weights; train one: python -m dcgan_lib.features$"),
+        (features.PRETRAINED / "cats-64.safetensors", "cats-64.safetensors is not a reader's weights"),
+        (tmp_path, "cannot read .*: Is a directory$"),  # and not: install the package again
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            features.any_reader(str(path))
+        assert "\n" not in str(caught.value)
 
 
 def test_training_learns_saves_and_repeats(tmp_path):

@@ -1,10 +1,14 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from dcgan_lib.errors import UserError
+from dcgan_lib.losses import r1
 from dcgan_lib.models import (
+    MinibatchStd,
     build_discriminator,
     build_generator,
     count_parameters,
@@ -91,6 +95,7 @@ def test_features_end_in_what_forward_returns(mode):
     torch.testing.assert_close(maps[0], first)
 
 
+FIRST_JUDGE = [0.005541994236409664, -0.019624991342425346, 0.017776930704712868, 0.031379904597997665]
 FIRST_RELEASE = [-0.04975751414895058, -0.024371957406401634, -0.005132345948368311, 0.0279450211673975]
 KERNELS = {"transposed": 4, "transposed-5": 5, "resize": 3}
 
@@ -196,6 +201,123 @@ def test_discriminator_without_batch_norm_judges_each_image_alone():
     images = torch.randn(4, 1, 32, 32)
     alone = torch.cat([discriminator(image[None]) for image in images])
     torch.testing.assert_close(discriminator(images), alone)
+
+
+def variety_layer():
+    """A layer that sees the variety of its batch, with weights that no initialisation would give."""
+    layer = MinibatchStd(nn.Conv2d(3, 5, 4, 2, 1))
+    randomise(layer, seed=4)
+    return layer
+
+
+def with_one_more_map(layer, x):
+    """The same in double precision, as Karras et al. describe it: a constant map laid beside the others."""
+    deviation = (x - x.mean(dim=0, keepdim=True)).pow(2).mean(dim=0).add(1e-8).sqrt().mean()
+    maps = torch.cat([x, deviation.expand(len(x), 1, *x.shape[2:])], dim=1)
+    weight = torch.cat([layer.convolution.weight, layer.variety.weight], dim=1)
+    return nn.functional.conv2d(maps, weight, layer.convolution.bias, stride=2, padding=1)
+
+
+def first_and_second_order(layer, x, forward):
+    """Outputs, the gradients of a function of them, and those of that gradient's squared length, as R1 has it."""
+    values = [*layer.parameters(), x]
+    result = forward(x)
+    first = torch.autograd.grad(result.pow(3).mean(), values, create_graph=True)
+    return [result, *first, *torch.autograd.grad(first[-1].square().sum(), values, allow_unused=True)]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_minibatch_std_is_a_convolution_over_one_more_map(batch):
+    layer = variety_layer()
+    x = torch.randn(batch, 3, 8, 6, generator=torch.Generator().manual_seed(5))
+    x = (x * 2 + 1).requires_grad_()
+    found = first_and_second_order(layer, x, layer)
+    exact = copy.deepcopy(layer).double()
+    y = x.detach().double().requires_grad_()
+    expected = first_and_second_order(exact, y, lambda maps: with_one_more_map(exact, maps))
+    assert found[0].shape == (batch, 5, 4, 3)
+    for mine, reference in zip(found, expected, strict=True):
+        assert bool(torch.isfinite(mine).all())
+        torch.testing.assert_close(mine.double(), reference, rtol=1e-3, atol=1e-4 * reference.abs().max().item())
+
+
+def test_one_image_alone_has_no_variety():
+    layer = variety_layer()
+    x = torch.randn(1, 3, 8, 8)
+    nothing = 1e-4 * layer.variety(torch.ones(1, 1, 8, 8))  # the root of what keeps it away from a slope without end
+    torch.testing.assert_close(layer(x), layer.convolution(x) + nothing)
+    discriminator = build_discriminator(32, 1, 4, batch_norm=False, minibatch_std=True)
+    image = torch.randn(1, 1, 32, 32, requires_grad=True)
+    gradients = torch.autograd.grad(
+        r1(discriminator(image), image), list(discriminator.parameters()), materialize_grads=True
+    )
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    assert gradients[0].abs().max() > 0
+
+
+def test_the_penalty_goes_through_the_variety():
+    images = torch.randn(5, 1, 32, 32, generator=torch.Generator().manual_seed(6))
+    discriminator = build_discriminator(32, 1, 4, batch_norm=False, minibatch_std=True)
+    randomise(discriminator, seed=7)
+    exact = copy.deepcopy(discriminator).double()
+    block = exact.layers[-2]
+    block[0].forward = lambda maps: with_one_more_map(block[0], maps)  # everything else stays as it is
+    found = []
+    for network, x in ((discriminator, images), (exact, images.double())):
+        x.requires_grad_()
+        found.append(torch.autograd.grad(r1(network(x), x), list(network.parameters()), materialize_grads=True))
+    for (name, _), mine, reference in zip(discriminator.named_parameters(), *found, strict=True):
+        scale = reference.abs().max().item()
+        torch.testing.assert_close(mine.double(), reference, rtol=1e-3, atol=1e-4 * scale + 1e-12, msg=name)
+        if name.endswith("variety.weight"):
+            assert scale > 0
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_only_with_minibatch_std_is_an_image_judged_with_its_batch(batch_norm):
+    images = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(8))
+    equal, varied = images[:1].repeat(4, 1, 1, 1), images
+    for minibatch_std in (False, True):
+        discriminator = build_discriminator(32, 1, 4, batch_norm, minibatch_std).eval()
+        randomise(discriminator, seed=2)
+        with torch.no_grad():
+            difference = discriminator(varied)[0] - discriminator(equal)[0]
+        assert (abs(difference.item()) > 0.1) == minibatch_std
+        assert minibatch_std or abs(difference.item()) < 1e-4
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_minibatch_std_changes_one_layer_and_no_shape(size, batch_norm):
+    plain, discriminator = (build_discriminator(size, 3, 4, batch_norm, std).eval() for std in (False, True))
+    assert discriminator.receptive_fields() == plain.receptive_fields()
+    images = torch.randn(3, 3, size, size)
+    assert [m.shape for m in discriminator.features(images)] == [m.shape for m in plain.features(images)]
+    # One more map at the input of the block before the logit: 4 x 4 weights for each of its outputs.
+    assert count_parameters(discriminator) - count_parameters(plain) == 4 * 4 * (4 * size // 8)
+    assert [isinstance(block[0], MinibatchStd) for block in discriminator.layers][-2:] == [True, False]
+    assert sum(isinstance(module, MinibatchStd) for module in discriminator.modules()) == 1
+    rebuilt = build_discriminator(**discriminator.architecture)
+    assert rebuilt.minibatch_std
+    assert not build_discriminator(**plain.architecture).minibatch_std
+    for (name, mine), (other, theirs) in zip(
+        rebuilt.state_dict().items(), discriminator.state_dict().items(), strict=True
+    ):
+        assert name == other
+        assert torch.equal(mine, theirs)
+
+
+BATCH_NORM = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+
+
+def test_without_minibatch_std_the_weights_are_named_and_drawn_as_before():
+    state = build_discriminator(32, 1, 4).state_dict()
+    inner = [[f"layers.{r}.0.weight", *(f"layers.{r}.1.{name}" for name in BATCH_NORM)] for r in ("8x8", "4x4")]
+    assert list(state) == ["layers.16x16.0.weight", *inner[0], *inner[1], "layers.1x1.0.weight"]
+    # The very numbers of the first release, so that older runs start and go on as they did.
+    torch.testing.assert_close(state["layers.4x4.0.weight"][0, 0, 0], torch.tensor(FIRST_JUDGE), rtol=0, atol=0)
+    added = set(build_discriminator(32, 1, 4, minibatch_std=True).state_dict()) - set(state)
+    assert added == {"layers.4x4.0.convolution.weight", "layers.4x4.0.variety.weight"}
 
 
 def test_initial_weights_have_the_papers_distributions():

@@ -56,6 +56,7 @@ def test_the_command_on_the_card_asks_for_the_recorded_run(name):
         assert key in reporting or value == recorded[key], key
     assert options.width == history["config"]["generator"]["width"]
     assert options.batch_norm == history["config"]["discriminator"]["batch_norm"]
+    assert options.minibatch_std == history["config"]["discriminator"].get("minibatch_std", False)
     assert (options.data.data, options.data.image_size) == (words[3], history["config"]["data"]["image_size"])
     assert options.training.steps == history["steps"]
     assert options.upsampling == "transposed"
@@ -76,3 +77,12 @@ def test_command_line_names_only_what_differs_from_the_nearest_recipe():
     }
     expected = "--data cats --image-size 32 --width 16 --recipe paper --steps 7 --beta1 0.9 --no-batch-norm"
     assert command_line(config, 7) == f"dcgan train {expected}"
+    config["discriminator"]["minibatch_std"] = True
+    assert command_line(config, 7) == f"dcgan train {expected} --minibatch-std"
+
+
+@pytest.mark.parametrize("minibatch_std", [False, True])
+def test_the_command_names_the_discriminators_switches(minibatch_std):
+    config = history_of("cats-64")["config"]
+    config["discriminator"]["minibatch_std"] = minibatch_std
+    assert cli.parse(command_line(config, 10).split()[1:]).minibatch_std == minibatch_std

@@ -371,7 +371,8 @@ def test_contents_of_a_run_folder(tmp_path):
     assert config["data"] == {"name": "tiny", "limit": 10}
     sizes = {"image_size": 32, "channels": 1, "latent_dim": 6, "width": 4}
     assert config["generator"] == sizes | {"upsampling": "transposed"}
-    assert config["discriminator"] == {"image_size": 32, "channels": 1, "width": 4, "batch_norm": True}
+    switches = {"batch_norm": True, "minibatch_std": False}
+    assert config["discriminator"] == {"image_size": 32, "channels": 1, "width": 4} | switches
     assert TrainingConfig(**config["training"]) == configure(log_every=2)
 
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -64,8 +64,10 @@ def command_line(config: dict[str, Any], steps: int) -> str:
     def differences(name: str) -> dict[str, Any]:
         recipe = asdict(RECIPES[name].training)
         changed = {k: v for k, v in training.items() if v != recipe[k] and k not in ignored and v is not None}
-        if config["discriminator"]["batch_norm"] != RECIPES[name].batch_norm:
-            changed["batch_norm"] = config["discriminator"]["batch_norm"]
+        for switch in ("batch_norm", "minibatch_std"):
+            value = config["discriminator"].get(switch, False)  # older runs had no minibatch_std
+            if value != getattr(RECIPES[name], switch):
+                changed[switch] = value
         return changed
 
     recipe = min(RECIPES, key=lambda name: len(differences(name)))
