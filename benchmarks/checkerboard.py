@@ -55,6 +55,7 @@ CONFIG = replace(RECIPES[RECIPE].training, **REPORTING)
 def networks(way: str, seed: int, channels: int) -> tuple[models.Generator, models.Discriminator]:
     """Build a pair of networks with the initial weights of a seed."""
     generator = models.build_generator(IMAGE_SIZE, channels, width=WIDTH, upsampling=way)
+    # Without the minibatch standard deviation that dcgan train has besides: it was found later.
     discriminator = models.build_discriminator(IMAGE_SIZE, channels, WIDTH, RECIPES[RECIPE].batch_norm)
     return models.init_weights(generator, 2 * seed), models.init_weights(discriminator, 2 * seed + 1)
 

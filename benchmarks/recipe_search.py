@@ -6,7 +6,8 @@
 
 A *trial* is a recipe and what is changed in it; a *task* is a data set and a number of images to train on. Each run is
 measured when it has seen 1/16, 1/8, 1/4, 1/2 and all of them; what counts is the last one, never the best. Where the
-weights are averaged, the generator of the last step is measured besides. Writes benchmarks/results/recipe-search.json.
+weights are averaged, the generator of the last step is measured besides. Writes benchmarks/results/recipe-search.json,
+and its summary for the chapter, which :func:`dcgan_lib.recordings.load_recipe_search` reads.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from dcgan_lib import checkpoint, data, losses, metrics, models, training
 from dcgan_lib.config import RECIPES, TrainingConfig
 from dcgan_lib.files import write_json
 
-RESULTS = Path(__file__).resolve().parent / "results" / "recipe-search.json"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "recipe-search.json"
+RECORDED = ROOT / "dcgan_lib" / "recorded" / "recipe-search.json"
 FRACTIONS = (16, 8, 4, 2, 1)
 
 
@@ -65,6 +68,7 @@ class Trial:
     ideas: tuple[str, ...] = ()
     batch_norm: bool | None = None
     minibatch_std: bool = False
+    upsampling: models.Upsampling = "transposed"
 
     def config(self) -> TrainingConfig:
         """The configuration, without a number of steps."""
@@ -137,6 +141,8 @@ TRIALS = {
     "variety, relativistic": Trial("pairs, too", "r1", {"loss": "relativistic"}, minibatch_std=True),
     "variety, long average": Trial("a longer average", "r1", {"average_half_life": 50_000.0}, minibatch_std=True),
     "variety, rate x 2": Trial("faster", "r1", {"learning_rate": 2e-3}, minibatch_std=True),
+    "variety, resize": Trial("no transposed convolutions", "r1", minibatch_std=True, upsampling="resize"),
+    "variety, gamma x 4": Trial("a stronger penalty", "r1", {"r1_gamma": 2.0}, minibatch_std=True),
     "r1, batch norm": Trial("the penalty with batch norm in D", "r1", batch_norm=True),
 }
 
@@ -147,9 +153,10 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
     config = replace(trial.config(), seed=seed, device="cpu", sample_every=10**6, checkpoint_every=10**6)
     dataset = data.load_dataset(task.data, task.image_size)
     batch_norm = RECIPES[trial.recipe].batch_norm if trial.batch_norm is None else trial.batch_norm
-    generator = models.build_generator(task.image_size, dataset.channels, width=task.width)
+    channels, width = dataset.channels, task.width
+    generator = models.build_generator(task.image_size, channels, width=width, upsampling=trial.upsampling)
     options = {"batch_norm": batch_norm, "minibatch_std": trial.minibatch_std}
-    discriminator = models.build_discriminator(task.image_size, dataset.channels, task.width, **options)
+    discriminator = models.build_discriminator(task.image_size, channels, width, **options)
     for idea in trial.ideas:
         globals()[idea](discriminator)
     models.init_weights(generator, 2 * seed)
@@ -179,7 +186,8 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "measured": measured,
         "floor": scores["generator"].frechet.floor,
-        "setup": asdict(task) | {"training": asdict(config), "discriminator": options, "ideas": trial.ideas},
+        "setup": asdict(task)
+        | {"training": asdict(config), "discriminator": options, "upsampling": trial.upsampling, "ideas": trial.ideas},
         "threads": torch.get_num_threads(),
         "hardware": processor(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -201,6 +209,33 @@ def store(row: dict[str, Any]) -> None:
         rows = load_rows()
         rows = [old for old in rows if any(old[name] != row[name] for name in key)] + [row]
         write_json(RESULTS, {"rows": sorted(rows, key=lambda each: [each[name] for name in key])})
+        write_json(RECORDED, summarise(rows))
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the chapter shows: the curves of every run, in the order of ``TASKS`` and ``TRIALS``."""
+    order = [list(TASKS), list(TRIALS)]
+    rows = sorted(rows, key=lambda row: (order[0].index(row["task"]), order[1].index(row["trial"]), row["seed"]))
+    runs = []
+    for row in rows:
+        measured = row["measured"]
+        runs.append(
+            {name: row[name] for name in ("task", "trial", "seed")}
+            | {"images": [each["images"] for each in measured]}
+            | {"seconds": [round(each["seconds"], 1) for each in measured]}
+            | {
+                name: [round(each[name]["frechet_distance"], 2) for each in measured]
+                for name in ("generator", "average")
+                if name in measured[0]
+            }
+            | {"present": measured[-1].get("average", measured[-1]["generator"]).get("present")}
+        )
+    return {
+        "tasks": {row["task"]: asdict(TASKS[row["task"]]) | {"floor": round(row["floor"], 3)} for row in rows},
+        "trials": {row["trial"]: {"why": TRIALS[row["trial"]].why} for row in rows},
+        "runs": runs,
+        "hardware": sorted({row["hardware"] for row in rows}),
+    }
 
 
 def load_rows() -> list[dict[str, Any]]:

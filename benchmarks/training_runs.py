@@ -34,6 +34,7 @@ BASE = training.TrainingConfig(batch_size=64, **REPORTING)
 RUNS: dict[str, tuple[str, training.TrainingConfig]] = {
     "plain": ("the paper's recipe", BASE),
     "noise": ("instance noise and weight averaging", replace(BASE, instance_noise=0.2, average_half_life=10_000)),
+    # Without the minibatch standard deviation that dcgan train has besides.
     "r1": ("R1 penalty, no batch norm in D, weight averaging", replace(RECIPES["r1"].training, **REPORTING)),
     "fast": ("learning rate 25 times too high", replace(BASE, learning_rate=25 * BASE.learning_rate)),
     "range": ("generated images in [0, 1]", BASE),

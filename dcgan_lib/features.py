@@ -257,7 +257,9 @@ class ReaderTraining:
     output: Path
     """File to write, ending in .safetensors."""
     data: str = "cats"
-    """Labelled data set to learn."""
+    """Labelled data set to learn; folder:PATH learns the names of its sub-folders."""
+    name: str | None = None
+    """What to call the reader. None: the name of the data set."""
     resolution: int = 64
     """Side in pixels at which the reader looks at images, 32 or 64."""
     limit: int = 100_000
@@ -292,7 +294,7 @@ def train_reader(dataset: ImageDataset, options: ReaderTraining) -> Reader:
     if not dataset.label_names:
         raise UserError(f"{dataset.name} has no labels to learn; a reader needs a labelled data set such as cats")
     torch.manual_seed(options.seed)
-    reader = Reader(dataset.name, dataset.label_names, dataset.channels, options.resolution)
+    reader = Reader(options.name or dataset.name, dataset.label_names, dataset.channels, options.resolution)
     reader = reader.to(memory_format=torch.channels_last)
     steps = options.epochs * (len(dataset) // options.batch_size)
     optimizer = torch.optim.AdamW(reader.parameters(), lr=options.learning_rate, weight_decay=0.01)

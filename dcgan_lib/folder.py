@@ -52,9 +52,10 @@ def load_folder(
 ) -> tuple[Tensor, Tensor, dict[str, tuple[str, ...]]]:
     """Read the images below a folder.
 
-    The split of an image hangs on a hash of its path relative to the folder: about one in ten is for testing, and an
-    image stays where it is when others come or go. The two images with the largest hashes are always for training,
-    so a tiny folder has something to train on.
+    Where the folder holds nothing but the sub-folders ``train`` and ``test``, these are the splits, as photographs of
+    one person or place should not be in both. Else the split of an image hangs on a hash of its path relative to the
+    folder: about one in ten is for testing, and an image stays where it is when others come or go. The two images with
+    the largest hashes are always for training, so a tiny folder has something to train on.
 
     Args:
         path: The folder; sub-folders are searched too, and links are followed.
@@ -64,8 +65,8 @@ def load_folder(
         seed: Which images are chosen, and in which order.
 
     Returns:
-        Images, uint8 (N, 3, S, S); labels, int64 (N, 1), the first sub-folder of each image, or (N, 0) if there are no
-        sub-folders; and the names of the labels' values.
+        Images, uint8 (N, 3, S, S); labels, int64 (N, 1), the first sub-folder of each image (below its split's), or
+        (N, 0) if there are no sub-folders; and the names of the labels' values.
 
     Raises:
         UserError: If there is no such folder, or if fewer than two images for training, or none for testing, can be
@@ -251,7 +252,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _names_its_splits(names: Sequence[str]) -> bool:
+    return {name.partition("/")[0] if "/" in name else "" for name in names} == set(SPLITS)
+
+
 def _split_of(names: Sequence[str]) -> dict[str, str]:
+    if _names_its_splits(names):
+        return {name: name.partition("/")[0] for name in names}
     digests = {}
     for name in names:
         digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
@@ -266,6 +273,8 @@ def _split_of(names: Sequence[str]) -> dict[str, str]:
 def folder_labels(names: Sequence[str], kept: Sequence[str]) -> tuple[Tensor, dict[str, tuple[str, ...]]]:
     """Label images with their first sub-folder; the values come from all images, so they fit both splits.
 
+    Where the folder names its splits, what counts is the first sub-folder of "train" and of "test".
+
     Args:
         names: All images of the folder.
         kept: The N images to label.
@@ -273,6 +282,8 @@ def folder_labels(names: Sequence[str], kept: Sequence[str]) -> tuple[Tensor, di
     Returns:
         int64 (N, 1) and the names of the values; (N, 0) and none if there are no sub-folders.
     """
+    if _names_its_splits(names):
+        names, kept = ([name.partition("/")[2] for name in each] for each in (names, kept))
     folders = sorted({name.split("/")[0] if "/" in name else "." for name in names})
     if folders == ["."]:
         return torch.empty(len(kept), 0, dtype=torch.int64), {}

@@ -257,7 +257,7 @@ def build_discriminator(
         batch_norm: Batch normalisation in the inner layers, as in the paper. Without it the convolutions get a bias,
             and a gradient penalty means what its paper says, since no image's gradient depends on the others.
         minibatch_std: Show the block before the logit how much the batch varies (Karras et al. 2018), so that a
-            generator which drops part of the data is found out.
+            generator which drops part of the data is found out. An image's gradient then depends on the others, too.
 
     Raises:
         UserError: If an argument is out of range.

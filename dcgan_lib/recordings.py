@@ -259,3 +259,56 @@ class SameTraining:
 def load_same_training() -> SameTraining:
     """Load what ``benchmarks/same_training.py`` measured."""
     return SameTraining(**json.loads((FOLDER / "same-training.json").read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class RecipeRun:
+    """One run of the search for a recipe.
+
+    Attributes:
+        task: What was learnt: a key of ``RecipeSearch.tasks``.
+        trial: How: a key of ``RecipeSearch.trials``.
+        seed: Seed of the run and of the initial weights.
+        images: Images seen at each measurement.
+        seconds: Training time until then, on one core, while another run used the other one.
+        generator: Frechet distance of the generator of that step, 5,000 samples.
+        average: The same of the averaged generator; None where weights were not averaged.
+        present: Factor -> number of its values that the last generator makes (the averaged one, if there is one).
+    """
+
+    task: str
+    trial: str
+    seed: int
+    images: list[int]
+    seconds: list[float]
+    generator: list[float]
+    average: list[float] | None = None
+    present: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class RecipeSearch:
+    """The search for a recipe, by ``benchmarks/recipe_search.py``.
+
+    Attributes:
+        tasks: Name -> ``data``, ``image_size``, ``images``, ``width``, and ``floor``, the Frechet distance of real
+            images to other real ones.
+        trials: Name -> ``why`` it was tried.
+        runs: By task, trial and seed.
+        hardware: Where they ran.
+    """
+
+    tasks: Mapping[str, Mapping[str, Any]]
+    trials: Mapping[str, Mapping[str, str]]
+    runs: list[RecipeRun]
+    hardware: list[str]
+
+    def of(self, task: str, trial: str) -> list[RecipeRun]:
+        """The runs of one trial on one task, by seed."""
+        return [run for run in self.runs if (run.task, run.trial) == (task, trial)]
+
+
+def load_recipe_search() -> RecipeSearch:
+    """Load what ``benchmarks/recipe_search.py`` measured."""
+    stored = json.loads((FOLDER / "recipe-search.json").read_text(encoding="utf-8"))
+    return RecipeSearch(**stored | {"runs": [RecipeRun(**run) for run in stored["runs"]]})

@@ -347,6 +347,20 @@ def test_an_image_keeps_its_split_when_others_come(many, tmp_path):
     assert set(greys(load(tmp_path, split="test"))) <= set(greys(load(many, split="test")))
 
 
+def test_a_folder_may_name_its_splits(tmp_path):
+    for number, name in enumerate(["train/hat/a", "train/hat/b", "train/shoe/c", "test/hat/d", "test/dress/e"]):
+        save(tmp_path / f"{name}.png", (10 * number,) * 3)
+    train, test = (load_dataset(f"folder:{tmp_path}", 32, split=split) for split in ("train", "test"))
+    assert train.label_names == test.label_names == {"folder": ("dress", "hat", "shoe")}
+    assert train.images[:, 0, 0, 0].tolist() == [0, 10, 20]
+    assert train.labels[:, 0].tolist() == [1, 1, 2]
+    assert test.images[:, 0, 0, 0].tolist() == [40, 30]
+    assert test.labels[:, 0].tolist() == [0, 1]
+    # A third sub-folder, or an image beside them, and they are folders like any other.
+    save(tmp_path / "f.png")
+    assert load_dataset(f"folder:{tmp_path}", 32).label_names == {"folder": (".", "test", "train")}
+
+
 def test_a_limit_is_a_seeded_choice(many):
     few = greys(load(many, limit=20, seed=1))
     assert few == greys(load(many, limit=50, seed=1))[:20]

@@ -38,7 +38,7 @@ def inception_distance(generator: nn.Module, dataset: ImageDataset, samples: int
         metric = FrechetInceptionDistance(feature=FEATURES)
     except ModuleNotFoundError as error:
         raise UserError("the Inception FID needs another package: pip install 'dcgan-lib[inception]'") from error
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # no network, or only part of the file
         raise UserError(f"the Inception network cannot be downloaded ({error}); try again with a network") from error
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:samples]
     for rows, z in zip(
