@@ -1,0 +1,102 @@
+"""The search for a recipe: each trial trains, and what ships is what was measured."""
+
+import json
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+from torch.nn import functional
+
+from dcgan_lib import losses, models, recordings
+from dcgan_lib.config import RECIPES
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import recipe_search
+from recipe_search import TASKS, TRIALS
+
+
+def test_what_ships_is_the_summary_of_the_results():
+    rows = recipe_search.load_rows()
+    stored = json.loads(recipe_search.RECORDED.read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(recipe_search.summarise(rows))) == stored
+    search = recordings.load_recipe_search()
+    assert len(search.runs) == len(rows) > 0
+    for run in search.runs:
+        (row,) = (r for r in rows if (r["task"], r["trial"], r["seed"]) == (run.task, run.trial, run.seed))
+        assert run.images[-1] == row["measured"][-1]["images"]
+        assert run.generator[-1] == pytest.approx(row["measured"][-1]["generator"]["frechet_distance"], abs=0.006)
+        assert run in search.of(run.task, run.trial)
+
+
+def test_every_run_saw_as_many_images_as_its_task_says():
+    for run in recordings.load_recipe_search().runs:
+        batch = TRIALS[run.trial].config().batch_size
+        assert run.images == [TASKS[run.task].images // part // batch * batch for part in recipe_search.FRACTIONS]
+
+
+def test_the_paper_was_tuned_with_as_much_effort():
+    paper = [name for name, trial in TRIALS.items() if trial.recipe == "paper"]
+    assert len(paper) >= 7
+    assert TRIALS["paper"].config() == recipe_search.replace(RECIPES["paper"].training, average_half_life=20_000.0)
+    assert all(TRIALS[name].config().average_half_life for name in paper)  # which gives the row without it as well
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRIALS)
+def test_every_trial_trains(name, monkeypatch):
+    small = recipe_search.Task("cats", 32, 256, width=4)
+    monkeypatch.setattr(recipe_search, "TASKS", {"small": small})
+    monkeypatch.setattr(recipe_search, "FRACTIONS", (2, 1))
+    load = recipe_search.data.load_dataset
+    monkeypatch.setattr(recipe_search.data, "load_dataset", lambda data, size: load(data, size, limit=800))
+    monkeypatch.setattr(recipe_search.metrics, "evaluate", quick_evaluation(recipe_search.metrics.evaluate))
+    row = recipe_search.run_trial("small", name, seed=1)
+    assert [each["images"] for each in row["measured"]] == [128, 256]
+    assert row["measured"][0]["generator"] != row["measured"][1]["generator"]
+
+
+def quick_evaluation(evaluate):
+    return lambda generator, dataset: evaluate(generator, dataset, samples=200)
+
+
+def test_the_shift_keeps_every_pixel_of_the_middle_and_moves_images_apart():
+    discriminator = models.build_discriminator(32, width=4, batch_norm=False)
+    seen = []
+    recipe_search.translate(discriminator)
+    discriminator.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = torch.randn(8, 3, 32, 32)
+    discriminator(images.requires_grad_()).sum().backward()
+    assert seen[0].shape == images.shape
+    middle = images[:, :, 4:-4, 4:-4]
+    places = set()
+    for image, shifted in zip(middle, seen[0], strict=True):
+        windows = shifted.unfold(1, 24, 1).unfold(2, 24, 1)
+        found = (windows == image[:, None, None]).all(dim=(0, 3, 4)).nonzero()
+        assert len(found) == 1
+        places.add(tuple(found[0].tolist()))
+    assert len(places) > 4
+    assert images.grad.abs().sum() > 0
+
+
+def test_spectral_norm_bounds_every_kernel():
+    discriminator = models.build_discriminator(32, width=4, batch_norm=False)
+    recipe_search.bound_slopes(discriminator)
+    discriminator.train()
+    for _ in range(50):
+        discriminator(torch.randn(2, 3, 32, 32))
+    for layer in discriminator.modules():
+        if isinstance(layer, nn.Conv2d):
+            largest = torch.linalg.svdvals(layer.weight.flatten(1))[0]
+            torch.testing.assert_close(largest, torch.tensor(1.0), atol=0.05, rtol=0)
+
+
+def test_the_relativistic_loss_depends_on_differences_alone():
+    real, fake = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.0, 3.0, 0.5])
+    found = recipe_search.relativistic(real, fake)
+    shifted = recipe_search.relativistic(real + 7, fake + 7)
+    torch.testing.assert_close(found, shifted)
+    expected = -functional.logsigmoid(real - fake).mean()
+    torch.testing.assert_close(found, losses.GANLosses(expected, -functional.logsigmoid(fake - real).mean()))
