@@ -152,7 +152,7 @@ def birthday_by_distance(images: Tensor, real: Tensor) -> Birthday:
     """The birthday test for images of which no factors are known.
 
     Two samples coincide if they are nearer to each other, pixel by pixel, than any two of as many different real images
-    are. That finds repetitions, and takes no two images for the same that only look alike.
+    are. That finds repetitions; of samples that are as different as real images about one pair comes as near by chance.
 
     Args:
         images: Samples, (N, C, S, S), float in [-1, 1] or uint8.
