@@ -54,7 +54,7 @@ def kernel_distance(features_a: Tensor, features_b: Tensor, block: int = 1000) -
     Args:
         features_a: (N, D) with N >= 2, floating point, in random order.
         features_b: (M, D) with M >= 2. Of the larger set, the first min(N, M) rows count.
-        block: Samples of a block at least, if there are as many; its time grows with its square, its error hardly shrinks.
+        block: Fewest samples of a block, if there are as many. Larger ones take longer and are hardly more exact.
 
     Returns:
         The squared distance.
