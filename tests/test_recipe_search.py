@@ -18,6 +18,11 @@ import recipe_search
 from recipe_search import TASKS, TRIALS
 
 
+@pytest.fixture(autouse=True)
+def a_loss_of_the_search(monkeypatch):
+    monkeypatch.setitem(losses.LOSSES, "relativistic", recipe_search.relativistic)
+
+
 def test_what_ships_is_the_summary_of_the_results():
     rows = recipe_search.load_rows()
     stored = json.loads(recipe_search.RECORDED.read_text(encoding="utf-8"))
