@@ -104,6 +104,7 @@ def relativistic(real_logits: Tensor, fake_logits: Tensor) -> losses.GANLosses:
     margin = real_logits - fake_logits
     return losses.GANLosses(functional.softplus(-margin).mean(), functional.softplus(margin).mean())
 
+
 AVERAGED = {"average_half_life": 20_000.0}
 TRIALS = {
     # The paper's recipe and its tuning. Averaging does not act on training: one run gives both rows.
