@@ -34,6 +34,10 @@ class TrainingConfig:
     """D's target for real images is 1 minus this; generated images keep the target 0 (one-sided)."""
     instance_noise: float = 0.0
     """Standard deviation of the normal noise added to all that D sees, real and generated, on the scale [-1, 1]."""
+    translation: float = 0.0
+    """D sees every image, real or generated, shifted by up to this share of its side: for few training images."""
+    mirror: bool = False
+    """D sees half of all images mirrored: doubles few training images, where left and right mean the same."""
     r1_gamma: float = 0.0
     """Weight of the R1 penalty, gamma / 2 times the squared gradient of D at real images. 0: none."""
     r1_every: int = 1
@@ -73,6 +77,7 @@ class TrainingConfig:
         _check_range(self, "beta2", 0, 1, open_high=True)
         _check_range(self, "label_smoothing", 0, 0.5)
         _check_range(self, "instance_noise", 0, 10)
+        _check_range(self, "translation", 0, 0.5)
         _check_range(self, "r1_gamma", 0, 1e6)
         _check_range(self, "average_half_life", 0, 1e12)
         _check_range(self, "stop_on_spike", 0, 1e12)
@@ -89,8 +94,9 @@ class TrainingConfig:
             raise UserError(f"precision={self.precision!r} is unknown; choose auto, float32 or bfloat16")
         if self.compile not in ("auto", "yes", "no"):
             raise UserError(f"compile={self.compile!r} is unknown; choose auto, yes or no")
-        if not isinstance(self.deterministic, bool):
-            raise UserError(f"deterministic={self.deterministic!r} must be True or False")
+        for name in ("deterministic", "mirror"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"{name}={getattr(self, name)!r} must be True or False")
 
     @property
     def last_step(self) -> float:

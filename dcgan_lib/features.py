@@ -23,8 +23,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dcgan_lib import tensor_file
+from dcgan_lib import augmentation, tensor_file
 from dcgan_lib.checkpoint import PRETRAINED
+from dcgan_lib.config import TrainingConfig
 from dcgan_lib.data import CATS, ImageDataset, load_dataset, to_model_range
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import atomic_write
@@ -252,7 +253,7 @@ def _compact(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ReaderTraining:
-    """How to train a reader. The defaults made the released one for cats."""
+    """How to train a reader. The defaults made the released one for cats; the cards tell of the others."""
 
     output: Path
     """File to write, ending in .safetensors."""
@@ -270,6 +271,8 @@ class ReaderTraining:
     """Images per step."""
     learning_rate: float = 4e-3
     """Peak of the one-cycle schedule of AdamW."""
+    mirror: bool = False
+    """Learn from mirrored images as well, where left and right mean the same."""
     seed: int = 0
     """Fixes the initial weights, the order of the images and the augmentation."""
     root: Path | None = None
@@ -298,6 +301,7 @@ def train_reader(dataset: ImageDataset, options: ReaderTraining) -> Reader:
     reader = reader.to(memory_format=torch.channels_last)
     steps = options.epochs * (len(dataset) // options.batch_size)
     optimizer = torch.optim.AdamW(reader.parameters(), lr=options.learning_rate, weight_decay=0.01)
+    mirrored = TrainingConfig(mirror=options.mirror)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps)
     started = time.monotonic()
     for epoch in range(options.epochs):
@@ -305,7 +309,8 @@ def train_reader(dataset: ImageDataset, options: ReaderTraining) -> Reader:
         for rows in torch.randperm(len(dataset)).split(options.batch_size):
             if len(rows) < options.batch_size:
                 continue
-            images = augment(to_model_range(dataset.images[rows])).contiguous(memory_format=torch.channels_last)
+            images = augmentation.augment(to_model_range(dataset.images[rows]), mirrored)
+            images = augment(images).contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = reader(images)
                 answers = zip(logits.values(), dataset.labels[rows].unbind(1), strict=True)

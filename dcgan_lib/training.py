@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from dcgan_lib import checkpoint, distributed, losses
 from dcgan_lib.acceleration import accelerated, adam, uncompiled
+from dcgan_lib.augmentation import augment
 from dcgan_lib.averaging import WeightAverage
 from dcgan_lib.batches import Batches
 from dcgan_lib.config import TrainingConfig
@@ -84,8 +85,8 @@ def train_step(
         g_optimizer: Optimizer of G's parameters.
         real: Real images in [-1, 1], float (N, C, S, S).
         z: Latent vectors, float (N, latent_dim).
-        config: Loss, smoothing, noise and penalty are read from it.
-        random: Source of the instance noise, on the device of ``real``.
+        config: Loss, smoothing, augmentation and penalty are read from it.
+        random: Source of the augmentation, on the device of ``real``.
         penalise: Whether this step applies the R1 penalty, if the configuration has one.
 
     Returns:
@@ -101,12 +102,12 @@ def train_step(
     judge = discriminator.module if isinstance(discriminator, nn.parallel.DistributedDataParallel) else discriminator
 
     # D's step. Its loss must not reach G: detach() cuts the graph there.
-    real = _with_noise(real.detach(), config.instance_noise, random).requires_grad_(penalise)
+    real = augment(real.detach(), config, random).requires_grad_(penalise)
     with autocast_context:
         fake = generator(z)
         with uncompiled(judge, penalise):  # compiled gradients cannot be differentiated again
             real_logits = discriminator(real).float()
-        fake_logits = discriminator(_with_noise(fake.detach(), config.instance_noise, random)).float()
+        fake_logits = discriminator(augment(fake.detach(), config, random)).float()
     d_loss = loss(real_logits, fake_logits, **options).d_loss
     total = d_loss
     if penalise:
@@ -117,7 +118,7 @@ def train_step(
 
     # G's step. The gradient passes through D, but nobody needs D's own weight gradients, and nobody shares them.
     with autocast_context, _frozen(judge):
-        new_logits = judge(_with_noise(fake, config.instance_noise, random)).float()
+        new_logits = judge(augment(fake, config, random)).float()
     g_loss = loss(real_logits.detach(), new_logits, **options).g_loss
     g_optimizer.zero_grad(set_to_none=True)
     g_loss.backward()
@@ -392,13 +393,6 @@ def _frozen(network: Discriminator) -> Iterator[None]:
         yield
     finally:
         network.requires_grad_(True)
-
-
-def _with_noise(images: Tensor, deviation: float, random: torch.Generator | None) -> Tensor:
-    if not deviation:
-        return images
-    noise = torch.empty_like(images).normal_(0.0, deviation, generator=random)
-    return images + noise
 
 
 def _progress_bar(show: bool, step: int, last_step: float) -> tqdm:

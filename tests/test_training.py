@@ -602,6 +602,8 @@ def test_training_in_another_thread_needs_no_signals():
         ("beta2", (-0.1, 1.0, float("nan"))),
         ("label_smoothing", (-0.1, 0.6, float("nan"))),
         ("instance_noise", (-0.1, 11, float("nan"), float("inf"))),
+        ("translation", (-0.1, 0.6, float("nan"))),
+        ("mirror", (1, "yes", None)),
         ("r1_gamma", (-1, 1e7, float("nan"), float("inf"))),
         ("average_half_life", (-1, float("nan"), float("inf"))),
         ("seed", (-1, 2**63, 0.5)),
@@ -677,7 +679,14 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 @pytest.mark.gpu
 @needs_gpu
 def test_training_on_a_gpu_resumes_and_agrees_with_the_cpu(tmp_path):
-    options = {"steps": 3, "precision": "float32", **EVERY_OPTION, "instance_noise": 0.0}
+    options = {
+        "steps": 3,
+        "precision": "float32",
+        **EVERY_OPTION,
+        "instance_noise": 0.0,
+        "translation": 0.0,
+        "mirror": False,
+    }
     history = run(configure(device="cuda", **options), tmp_path)
     assert next(history.generator.parameters()).device.type == "cuda"
     # z of the steps come from the device's own generator, so the runs differ; D's first answers to real images do not

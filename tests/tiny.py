@@ -15,6 +15,8 @@ CONFIG = TrainingConfig(
 )
 EVERY_OPTION = {
     "instance_noise": 0.1,
+    "translation": 0.1,
+    "mirror": True,
     "label_smoothing": 0.1,
     "r1_gamma": 1.0,
     "r1_every": 2,
