@@ -7,8 +7,9 @@
 A *trial* is a recipe and what is changed in it; a *task* is a data set and a number of images to train on. Each run is
 measured when it has seen 1/16, 1/8, 1/4, 1/2 and all of them; what counts is the last one, never the best. Where the
 weights are averaged, the generator of the last step is measured besides. Its seconds are those that the processor spent
-on training, not those of a clock, which also counts what else the machine did. Writes benchmarks/results/recipe-search.json,
-and its summary for the chapter, which :func:`dcgan_lib.recordings.load_recipe_search` reads.
+on training, not those of a clock, which also counts what else the machine did. Writes
+benchmarks/results/recipe-search.json, and its summary for the chapter, which
+:func:`dcgan_lib.recordings.load_recipe_search` reads.
 """
 
 from __future__ import annotations
