@@ -34,7 +34,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 from training_runs import processor
 
-from dcgan_lib import checkpoint, data, losses, metrics, models, training
+from dcgan_lib import checkpoint, data, images, latent, losses, metrics, models, training
 from dcgan_lib.config import RECIPES, TrainingConfig
 from dcgan_lib.files import write_json
 
@@ -171,6 +171,8 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
                 | {name: brief(each) for name, each in scores.items()}
             )
             print(task_name, trial_name, seed, json.dumps(measured[-1]), flush=True)
+        judged = checkpoint.load_generator(folder)
+    images.save_png(latent.sample(judged, 16, seed=0), samples_path(task_name, trial_name, seed))
     return {
         "task": task_name,
         "trial": trial_name,
@@ -183,6 +185,12 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
         "hardware": processor(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
+
+
+def samples_path(task: str, trial: str, seed: int) -> Path:
+    """Where the first sixteen samples of a run are kept."""
+    words = trial.replace("/", "over").replace(",", "").split()
+    return RESULTS.parent / "recipe-search" / f"{'-'.join([task, *words, str(seed)])}.png"
 
 
 def brief(scores: metrics.Evaluation) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 
@@ -51,7 +52,8 @@ def test_the_paper_was_tuned_with_as_much_effort():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRIALS)
-def test_every_trial_trains(name, monkeypatch):
+def test_every_trial_trains(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(recipe_search, "RESULTS", tmp_path / "results.json")
     small = recipe_search.Task("cats", 32, 256, width=4)
     monkeypatch.setattr(recipe_search, "TASKS", {"small": small})
     monkeypatch.setattr(recipe_search, "FRACTIONS", (2, 1))
@@ -61,6 +63,8 @@ def test_every_trial_trains(name, monkeypatch):
     row = recipe_search.run_trial("small", name, seed=1)
     assert [each["images"] for each in row["measured"]] == [128, 256]
     assert row["measured"][0]["generator"] != row["measured"][1]["generator"]
+    with Image.open(recipe_search.samples_path("small", name, 1)) as grid:
+        assert grid.size == (8 * 32 + 7 * 2, 2 * 32 + 2)  # two rows of eight
 
 
 def quick_evaluation(evaluate):
