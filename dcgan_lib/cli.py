@@ -98,8 +98,8 @@ class EvaluateOptions:
     seed: int = 0
     """Seed of the samples."""
     reader: str | None = None
-    """The network whose features are compared: cats or fashion-mnist, or a file that python -m dcgan_lib.features has
-    written. None: the data set's own, or plain colours where there is none."""
+    """The network whose features are compared: cats, clothing or fashion-mnist, or a file that
+    python -m dcgan_lib.features has written. None: the data set's own, or plain colours where there is none."""
     inception: bool = False
     """Measure in addition the Frechet distance of the literature, in the features of Inception-v3; it needs
     pip install 'dcgan-lib[inception]', and a network the first time."""

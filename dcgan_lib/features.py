@@ -1,9 +1,10 @@
 """A small classifier that reads the known factors of an image: the eyes of :mod:`dcgan_lib.metrics`.
 
 One convolutional network per data set, with one linear head per factor (``cats``: body, fur, eyes, mouth,
-accessory; ``fashion-mnist``: class). Its answers count which factor values a generator produces; the vector before
-its heads is the feature space of the Frechet distance. The released weights and their model cards are in
-``dcgan_lib/pretrained``; ``python -m dcgan_lib.features --output reader.safetensors`` trains such a network.
+accessory; ``fashion-mnist``: class; ``clothing``, a folder of photographs: its sub-folders). Its answers count which
+factor values a generator produces; the vector before its heads is the feature space of the Frechet distance. The
+released weights and their model cards are in ``dcgan_lib/pretrained``; ``python -m dcgan_lib.features --output
+reader.safetensors`` trains such a network.
 
 A Frechet distance in these features compares with another only if both used the same weights, which is why every
 reader carries the SHA-256 of its file.
@@ -32,6 +33,7 @@ from dcgan_lib.files import atomic_write
 
 # SHA-256 of each released file. A score is only comparable with scores from the very same reader.
 RELEASED: dict[str, str] = {
+    "clothing": "307a70a855cf47089f24d158500e2d4a54880055cc27ba3973b03a98f47c0866",
     "cats": "83d2a04a4adca30c4a38cd6c8879063a6edb1d3506e996ab202ca362bcd70a1d",
     "fashion-mnist": "ed872b52c0a7e70c2edb09b27ed5559ca8d69b5351eb9b5e490eb649e8a1486a",
 }

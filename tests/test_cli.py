@@ -595,7 +595,7 @@ def test_a_generator_is_not_evaluated_on_data_of_other_channels_or_sizes(capsys,
     ("options", "message"),
     [
         (["--reader", "fashion-mnist"], "the reader 'fashion-mnist' does not know the factors of 'cats-held-out'"),
-        (["--reader", "dogs"], "no reader for 'dogs'; there are readers for: cats, fashion-mnist$"),
+        (["--reader", "dogs"], "no reader for 'dogs'; there are readers for: cats, clothing, fashion-mnist$"),
         (["--reader", ""], r"cannot read \.: Is a directory$"),
         (["--reader", str(features.PRETRAINED / "cats-64.safetensors")], "is not a reader's weights"),
         (["--output", "/proc/nowhere/evaluation.json"], "cannot write /proc/nowhere/evaluation.json"),

@@ -147,7 +147,7 @@ def test_what_is_neither_name_nor_file_is_one_line_with_the_names(name, tmp_path
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
         features.any_reader(name)
-    assert str(caught.value) == f"no reader for {name!r}; there are readers for: cats, fashion-mnist"
+    assert str(caught.value) == f"no reader for {name!r}; there are readers for: cats, clothing, fashion-mnist"
 
 
 def test_a_file_without_a_reader_is_one_line(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from dcgan_lib import checkpoint, data, images, latent, metrics
+from dcgan_lib import checkpoint, data, features, images, latent, metrics
 from dcgan_lib.config import RECIPES
 from dcgan_lib.files import atomic_write, write_json
 
@@ -24,10 +24,13 @@ BY_REVOY = (
 CREDITS = {
     "cats": BY_REVOY,
     "cats-held-out": f"{BY_REVOY} Pairs of values were held out of training (`cats.held_out_pairs`).",
+    "folder:data/clothing": (
+        "The photographs are Alexey Grigorev's clothing dataset (CC0 1.0), laid out as a folder by `tools/clothing.py`."
+    ),
     "fashion-mnist": "Fashion-MNIST is by Zalando Research (Xiao, Rasul and Vollgraf 2017), MIT licence.",
 }
 HISTORY_LINES = 200
-SAMPLES = 10_000  # of which the card tells the scores
+SAMPLES = 10_000  # at most, of which the card tells the scores
 CARD = """\
 # {name}
 
@@ -97,6 +100,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run directory of dcgan train")
     parser.add_argument("name", help="name of the release, such as cats-64")
     parser.add_argument("--hardware", required=True, help="what it was trained on, in words")
+    parser.add_argument("--reader", help="whose features to score it in, where the data set has no reader of its own")
     options = parser.parse_args()
 
     config = checkpoint.load_config(options.run)
@@ -111,7 +115,9 @@ def main() -> None:
     where = {"root": stored["data_root"]}
     dataset = data.load_dataset(stored["name"], stored["image_size"], limit=stored["limit"], **where)
     held_out = data.load_dataset(stored["name"], stored["image_size"], "test", limit=metrics.COMPARED_PIXELS, **where)
-    scores = metrics.evaluate(generator, dataset, samples=SAMPLES, held_out=held_out)
+    reader = None if options.reader is None else features.load_reader(options.reader)
+    samples = min(SAMPLES, len(dataset) // 2)
+    scores = metrics.evaluate(generator, dataset, reader, samples, held_out=held_out)
     card = CARD.format(
         name=options.name,
         size=generator.image_size,
