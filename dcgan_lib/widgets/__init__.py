@@ -6,7 +6,11 @@ view, so a page without a kernel shows the picture.
 
 from dcgan_lib.widgets.base import StillWidget
 from dcgan_lib.widgets.convolution import ConvolutionExplorer, convolution_explorer
-from dcgan_lib.widgets.latent import MAX_SEED, LatentExplorer, latent_explorer
+from dcgan_lib.widgets.latent import LatentExplorer, latent_explorer
+from dcgan_lib.widgets.latent_arithmetic import LatentArithmetic, latent_arithmetic
+from dcgan_lib.widgets.latent_grid import LatentGrid, latent_grid
+from dcgan_lib.widgets.latent_view import MAX_SEED
+from dcgan_lib.widgets.latent_walk import LatentWalk, latent_walk
 from dcgan_lib.widgets.player import MOST_STEPS, GanPlayer, gan_player
 
 __all__ = [
@@ -14,9 +18,15 @@ __all__ = [
     "MOST_STEPS",
     "ConvolutionExplorer",
     "GanPlayer",
+    "LatentArithmetic",
     "LatentExplorer",
+    "LatentGrid",
+    "LatentWalk",
     "StillWidget",
     "convolution_explorer",
     "gan_player",
+    "latent_arithmetic",
     "latent_explorer",
+    "latent_grid",
+    "latent_walk",
 ]

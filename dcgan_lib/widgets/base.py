@@ -45,7 +45,7 @@ class StillWidget:
         self._closed = True
         for control in self._controls:
             control.unobserve_all()
-        for widget in _tree(self.view):
+        for widget in [*_tree(self.view), *_tree(self.picture)]:  # a picture need not be on the page
             widget.close()
 
     def _on_change(self, _change: object) -> None:

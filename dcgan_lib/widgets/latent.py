@@ -12,15 +12,10 @@ from torch import nn
 
 from dcgan_lib import images, latent
 from dcgan_lib.errors import UserError
-from dcgan_lib.widgets.base import StillWidget
-
-MAX_SEED = 999_999
-"""Largest seed the boxes take: any will do, and six digits can be read out to a neighbour."""
+from dcgan_lib.widgets.latent_view import LOOKS, MAX_SEED, LatentView, check_size, seed_box, slider, start_of
 
 _DEFAULT_DIRECTIONS = 6
 _DIRECTION_RANGE = 4.0
-_LABEL_WIDTH = "8em"
-_CONTROL_WIDTH = "27em"
 
 
 def latent_explorer(
@@ -49,24 +44,25 @@ def latent_explorer(
     return LatentExplorer(generator, directions, direction_names, seed, size)
 
 
-class LatentExplorer(StillWidget):
+class LatentExplorer(LatentView):
     """Sliders on the left, the image of the resulting z on the right.
 
-    The picture is that of ``slerp(z_A, z_B, interpolation) + sum(slider_k * direction_k)``, with z_A and z_B the first
-    sample of seed A and of seed B. It is redrawn on every change. While one is being drawn the browser holds back
-    further positions of the slider and sends the last (ipywidgets throttles so), so no queue builds up.
+    The picture is that of ``slerp(z_A, z_B, interpolation) + sum(slider_k * direction_k) + own changes``, with z_A and
+    z_B the first sample of seed A and of seed B; the own changes are those of single coordinates. It is redrawn on
+    every change. While one is being drawn the browser holds back further positions of the slider and sends the last
+    (ipywidgets throttles so), so no queue builds up.
 
     Attributes:
-        generator: The network, left in the mode it was in.
         directions: (K, latent_dim) float32.
         seed_a: Seed of the starting image.
         seed_b: Seed of the image at the far end of the interpolation.
         interpolation: Slider from 0 (seed A) to 1 (seed B).
         sliders: K sliders along the directions.
+        coordinate: Which of the latent_dim coordinates the next slider changes.
+        change: What is added to that coordinate. The changes of all others stay.
         shuffle: Button: new seeds, drawn at random; they appear in the boxes, so any image can be found again.
         reset: Button: everything as it was at the beginning.
         picture: The image, PNG.
-        status: One line on how typical z is.
         view: The box that holds them all.
     """
 
@@ -80,31 +76,31 @@ class LatentExplorer(StillWidget):
     ) -> None:
         if not 0 <= latent.check_seed(seed) <= MAX_SEED:
             raise UserError(f"the explorer takes seeds from 0 to {MAX_SEED}, got {seed}")
-        if size < 1:
-            raise UserError(f"size must be at least 1 pixel, got {size}")
-        super().__init__()
-        self.generator = generator
-        self.directions = _checked_directions(generator, directions)
-        names = _checked_names(direction_names, len(self.directions))
-        self._size = size
+        check_size(size)
+        directions = _checked_directions(generator, directions)
+        names = _checked_names(direction_names, len(directions))
+        super().__init__(generator, size)
+        self.directions = directions
+        self.changes = torch.zeros(generator.latent_dim)
         self._random = np.random.default_rng()
 
-        self.seed_a = _seed_box(seed, "seed A")
-        self.seed_b = _seed_box((seed + 1) % (MAX_SEED + 1), "seed B")
-        self.interpolation = _slider("A to B", 0.0, 1.0, 0.01, "0 is the image of seed A, 1 that of seed B")
+        self.seed_a = seed_box(seed, "seed A")
+        self.seed_b = seed_box((seed + 1) % (MAX_SEED + 1), "seed B")
+        self.interpolation = slider("A to B", 0.0, 1.0, 0.01, "0 is the image of seed A, 1 that of seed B")
         self.sliders = tuple(
-            _slider(name, -_DIRECTION_RANGE, _DIRECTION_RANGE, 0.1, f"distance along {name}") for name in names
+            slider(name, -_DIRECTION_RANGE, _DIRECTION_RANGE, 0.1, f"distance along {name}") for name in names
         )
+        self.coordinate = _coordinate_box(generator.latent_dim)
+        self.change = slider("its change", -_DIRECTION_RANGE, _DIRECTION_RANGE, 0.1, "added to the coordinate above")
         self.shuffle = ipywidgets.Button(description="Shuffle", icon="random", tooltip="two new random seeds")
         self.reset = ipywidgets.Button(description="Reset", icon="undo", tooltip="back to the beginning")
-        # No tooltip: ipywidgets 8.1 fails in the browser to show an Image that has one.
-        self.picture = ipywidgets.Image(format="png", width=size)
-        self.status = ipywidgets.Label()
         self._beginning = {control: control.value for control in self._controls}
         self.view = self._laid_out()
 
         for control in self._controls:
             control.observe(self._on_change, names="value")
+        self.coordinate.observe(self._on_coordinate, names="value")
+        self.change.observe(self._on_own_change, names="value")
         self.shuffle.on_click(self._on_shuffle)
         self.reset.on_click(self._on_reset)
         self._redraw()
@@ -112,9 +108,9 @@ class LatentExplorer(StillWidget):
     @property
     def z(self) -> torch.Tensor:
         """The latent vector of the picture, float32 (latent_dim,)."""
-        ends = [latent.sample_latent(1, self.generator.latent_dim, box.value)[0] for box in (self.seed_a, self.seed_b)]
+        ends = [start_of(self.generator, box.value) for box in (self.seed_a, self.seed_b)]
         amounts = torch.tensor([slider.value for slider in self.sliders], dtype=torch.float32)
-        return latent.slerp(*ends, self.interpolation.value) + amounts @ self.directions
+        return latent.slerp(*ends, self.interpolation.value) + amounts @ self.directions + self.changes
 
     @property
     def image(self) -> torch.Tensor:
@@ -127,8 +123,9 @@ class LatentExplorer(StillWidget):
 
     def _laid_out(self) -> ipywidgets.HBox:
         buttons = ipywidgets.HBox([self.shuffle, self.reset])
-        left = ipywidgets.VBox([self.seed_a, self.seed_b, buttons, self.interpolation, *self.sliders])
-        right = ipywidgets.VBox([self.picture, self.status])
+        own = [self.coordinate, self.change]
+        left = ipywidgets.VBox([self.seed_a, self.seed_b, buttons, self.interpolation, *self.sliders, *own])
+        right = ipywidgets.VBox([self.picture, self.status, ipywidgets.HBox([self.save_z, self.save_png])])
         # Wrapping puts the picture below the sliders where the page is narrow.
         return ipywidgets.HBox([left, right], layout=ipywidgets.Layout(flex_flow="row wrap", grid_gap="1em"))
 
@@ -145,6 +142,18 @@ class LatentExplorer(StillWidget):
         with self._one_redraw():
             for control, value in self._beginning.items():
                 control.value = value
+            self.changes.zero_()
+            self._on_coordinate(None)
+
+    def _on_coordinate(self, _change: object) -> None:
+        # The slider shows what this coordinate was changed by; nothing in the picture changes.
+        held, self._held = self._held, True
+        self.change.value = float(self.changes[self.coordinate.value])
+        self._held = held
+
+    def _on_own_change(self, _change: object) -> None:
+        self.changes[self.coordinate.value] = self.change.value
+        self._on_change(_change)
 
     def __repr__(self) -> str:
         # No address and no state that changes: notebooks store this text and compare it.
@@ -171,27 +180,12 @@ def _checked_names(names: Sequence[str] | None, count: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def _seed_box(value: int, description: str) -> ipywidgets.BoundedIntText:
+def _coordinate_box(latent_dim: int) -> ipywidgets.BoundedIntText:
     return ipywidgets.BoundedIntText(
-        value=value,
+        value=0,
         min=0,
-        max=MAX_SEED,
-        description=description,
-        style={"description_width": _LABEL_WIDTH},
-        layout={"width": _CONTROL_WIDTH, "max_width": "100%"},
-        tooltip=f"{description}: a whole number from 0 to {MAX_SEED}",
-    )
-
-
-def _slider(description: str, low: float, high: float, step: float, tooltip: str) -> ipywidgets.FloatSlider:
-    return ipywidgets.FloatSlider(
-        value=0.0,
-        min=low,
-        max=high,
-        step=step,
-        description=description,
-        readout_format=".2f" if step < 0.1 else ".1f",
-        style={"description_width": _LABEL_WIDTH},
-        layout={"width": _CONTROL_WIDTH, "max_width": "100%"},
-        tooltip=tooltip,
+        max=latent_dim - 1,
+        description="coordinate",
+        **LOOKS,
+        tooltip=f"one of the {latent_dim} numbers of z, from 0",
     )
