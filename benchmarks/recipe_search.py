@@ -133,6 +133,9 @@ TRIALS = {
     "r1, batch norm": Trial("the penalty with batch norm in D", "r1", batch_norm=True),
 }
 
+FINALISTS = {"plain": "paper, rate x 4", "default": "r1, variety"}
+"""The paper's recipe as far as tuning brought it, and the default of ``dcgan train``: with three seeds each."""
+
 
 def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
     """Train one run, measure it on the way, and return its row."""
@@ -232,6 +235,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "tasks": {row["task"]: asdict(TASKS[row["task"]]) | {"floor": round(row["floor"], 3)} for row in rows},
         "trials": {row["trial"]: {"why": TRIALS[row["trial"]].why} for row in rows},
+        "finalists": FINALISTS,
         "runs": runs,
         "hardware": sorted({row["hardware"] for row in rows}),
     }

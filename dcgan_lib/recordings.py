@@ -270,7 +270,7 @@ class RecipeRun:
         trial: How: a key of ``RecipeSearch.trials``.
         seed: Seed of the run and of the initial weights.
         images: Images seen at each measurement.
-        seconds: Training time until then, on one core, while another run used the other one.
+        seconds: Processor time of training until then, on one core.
         generator: Frechet distance of the generator of that step, 5,000 samples.
         average: The same of the averaged generator; None where weights were not averaged.
         present: Factor -> number of its values that the last generator makes (the averaged one, if there is one).
@@ -294,12 +294,14 @@ class RecipeSearch:
         tasks: Name -> ``data``, ``image_size``, ``images``, ``width``, and ``floor``, the Frechet distance of real
             images to other real ones.
         trials: Name -> ``why`` it was tried.
+        finalists: ``plain`` and ``default`` -> the trial that stands for it in the end, run with several seeds.
         runs: By task, trial and seed.
         hardware: Where they ran.
     """
 
     tasks: Mapping[str, Mapping[str, Any]]
     trials: Mapping[str, Mapping[str, str]]
+    finalists: Mapping[str, str]
     runs: list[RecipeRun]
     hardware: list[str]
 

@@ -11,11 +11,12 @@ import json
 import re
 import sys
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import atomic_write
-from dcgan_lib.recordings import Throughput, load_throughput
+from dcgan_lib.recordings import Throughput, load_recipe_search, load_throughput
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_MEASURED = "not measured yet"
@@ -86,7 +87,34 @@ def _store_cell(store: dict[str, Any]) -> str:
     return f"{speed['median']:.0%} of the speed ({speed['smallest']:.0%} to {speed['largest']:.0%})"
 
 
-TABLES = {"throughput": throughput_table, "overheads": overheads_table}
+def recipe_table() -> str:
+    """The final of the search for a recipe: Frechet distances over the seeds."""
+    search = load_recipe_search()
+    plain, default = search.finalists["plain"], search.finalists["default"]
+    columns = {
+        "paper, as published": ("paper", "average"),
+        "paper, tuned": (plain, "generator"),
+        "paper, tuned and averaged": (plain, "average"),
+        "default": (default, "average"),
+    }
+    lines = [f"| Frechet distance | {' | '.join(columns)} | real images |", f"|---|{'---|' * (len(columns) + 1)}"]
+    for name, task in search.tasks.items():
+        cells = [
+            _spread([getattr(run, kind)[-1] for run in search.of(name, trial)]) for trial, kind in columns.values()
+        ]
+        lines.append(f"| {name}, {task['images']:,} images | {' | '.join(cells)} | {task['floor']:.2f} |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return NOT_MEASURED
+    if len(values) == 1:
+        return f"{values[0]:.1f} (one seed)"
+    return f"{mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+TABLES = {"throughput": throughput_table, "overheads": overheads_table, "recipe": recipe_table}
 
 
 def with_tables(text: str) -> str:
