@@ -9,7 +9,7 @@ from dcgan_lib.metrics.distances import frechet_distance, kernel_distance
 from dcgan_lib.metrics.evaluation import COMPARED_PIXELS, DEFAULT_SAMPLES, PIXELS, Evaluation, evaluate, pixel_features
 from dcgan_lib.metrics.factors import Coverage, FactorCoverage, PairCoverage, coverage, pair_coverage
 from dcgan_lib.metrics.inception import inception_distance
-from dcgan_lib.metrics.intervals import Score, jackknife, share_of
+from dcgan_lib.metrics.intervals import Score, chance_share, jackknife, poisson_limit, share_of
 from dcgan_lib.metrics.manifold import DensityCoverage, Neighbourhoods, density_coverage
 from dcgan_lib.metrics.memory import (
     FEWEST_HELD_OUT,
@@ -39,6 +39,7 @@ __all__ = [
     "Score",
     "birthday",
     "birthday_by_distance",
+    "chance_share",
     "copies",
     "coverage",
     "density_coverage",
@@ -50,5 +51,6 @@ __all__ = [
     "nearest_neighbours",
     "pair_coverage",
     "pixel_features",
+    "poisson_limit",
     "share_of",
 ]
