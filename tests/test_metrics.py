@@ -217,6 +217,24 @@ def test_shares_have_wilsons_interval(count, total):
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
 
 
+def test_a_floor_is_the_mean_of_the_repeats_and_seldom_rejects_another():
+    draw = np.random.default_rng(0).normal(3, 0.5, size=(4000, 9))
+    floors = [metrics.floor_of(row[:8].tolist()) for row in draw]
+    assert floors[0].value == pytest.approx(draw[0, :8].mean())
+    assert floors[0].high - floors[0].value == pytest.approx(4 * draw[0, :8].std(ddof=1))
+    assert floors[0].value - floors[0].low == pytest.approx(4 * draw[0, :8].std(ddof=1))
+    alarms = np.mean([not floor.holds(row[8]) for floor, row in zip(floors, draw, strict=True)])
+    assert alarms == pytest.approx(2 * stats.t.sf(4 / (1 + 1 / 8) ** 0.5, 7), abs=0.003)
+    assert alarms == pytest.approx(1 / 140, abs=0.003)
+
+
+def test_a_floor_without_spread_holds_itself_only():
+    floor = metrics.floor_of([0, 0, 0])
+    assert (floor.holds(0), floor.holds(1), floor.holds(-1)) == (True, False, False)
+    with pytest.raises(UserError, match="two repeats"):
+        metrics.floor_of([1.0])
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 500, 49_500])
 def test_the_limit_of_a_count_is_that_of_the_chi_squared_distribution(count):
     assert metrics.poisson_limit(count) == pytest.approx(stats.chi2.ppf(0.95, 2 * (count + 1)) / 2, rel=1e-8)
