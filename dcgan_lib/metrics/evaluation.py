@@ -103,11 +103,11 @@ class Evaluation:
         lines = [f"coincidences        {seen}: {about}at least {born.at_least:,.0f} different images"]
         if self.copies is not None:
             near = self.copies
-            lines.append(
-                f"nearest training    {near.nearest:.1f} grey levels away (held out: {near.held_out_nearest:.1f}); "
-                f"{near.share.value:.1%} of the samples are as near as 1% of the held-out images "
-                f"(by chance up to {near.chance:.1%})"
-            )
+            lines += [
+                f"nearest training    {near.nearest:.1f} grey levels away (held out: {near.held_out_nearest:.1f})",
+                f"suspicious          {near.share.value:.1%} are as near as 1% of the held-out images; "
+                f"by chance up to {near.chance:.1%}",
+            ]
         return lines
 
     def _about_factors(self) -> list[str]:
