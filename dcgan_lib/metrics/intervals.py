@@ -94,7 +94,7 @@ def jackknife(
         UserError: If there are too few samples.
 
     Source:
-        Kott 2001, "The delete-a-group jackknife", Journal of Official Statistics 17(4).
+        Shao and Wu 1989, "A general theory for jackknife variance estimation".
     """
     if min(fake_count, real_count) < 2 * GROUPS:
         raise UserError(f"{min(fake_count, real_count)} samples are too few for an interval: use {2 * GROUPS} or more")
