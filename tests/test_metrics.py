@@ -13,6 +13,7 @@ from dcgan_lib.data import ImageDataset, load_dataset, to_model_range
 from dcgan_lib.errors import UserError
 from dcgan_lib.features import load_reader
 from dcgan_lib.metrics.distances import _symmetric_frechet_distance
+from dcgan_lib.metrics.evaluation import _compare
 
 
 def reference_frechet(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -192,6 +193,17 @@ def test_intervals_of_the_frechet_distance_hold_what_other_samples_give():
     assert 0.4 < (found.high - found.low) / 2 / (1.96 * others.std(ddof=1)) < 2.5
 
 
+def test_the_interval_of_the_kernel_distance_is_over_as_many_blocks():
+    fake, real = 1.1 * normal(2100, 3), normal(2100, 3, seed=1)
+    found = _compare(fake, real, real)["kernel"]
+    (expected,) = metrics.jackknife(
+        lambda f, r: [reference_kernel(fake[f], real[r], len(f) // 2)], 2100, 2100, at_least=-10
+    )
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (expected.value, expected.low, expected.high), rel=1e-6
+    )
+
+
 def test_an_interval_does_not_pass_the_smallest_value():
     (found,) = metrics.jackknife(lambda rows, _: [float(rows[0] == 0)], 40, 40)
     assert found.low == 0
@@ -205,11 +217,54 @@ def test_shares_have_wilsons_interval(count, total):
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
 
 
+def test_a_floor_is_the_mean_of_the_repeats_and_seldom_rejects_another():
+    draw = np.random.default_rng(0).normal(3, 0.5, size=(4000, 9))
+    floors = [metrics.floor_of(row[:8].tolist()) for row in draw]
+    assert floors[0].value == pytest.approx(draw[0, :8].mean())
+    assert floors[0].high - floors[0].value == pytest.approx(4 * draw[0, :8].std(ddof=1))
+    assert floors[0].value - floors[0].low == pytest.approx(4 * draw[0, :8].std(ddof=1))
+    alarms = np.mean([not floor.holds(row[8]) for floor, row in zip(floors, draw, strict=True)])
+    assert alarms == pytest.approx(2 * stats.t.sf(4 / (1 + 1 / 8) ** 0.5, 7), abs=0.003)
+    assert alarms == pytest.approx(1 / 140, abs=0.003)
+
+
+def test_a_floor_without_spread_holds_itself_only():
+    floor = metrics.floor_of([0, 0, 0])
+    assert (floor.holds(0), floor.holds(1), floor.holds(-1)) == (True, False, False)
+    with pytest.raises(UserError, match="two repeats"):
+        metrics.floor_of([1.0])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 500, 49_500])
+def test_the_limit_of_a_count_is_that_of_the_chi_squared_distribution(count):
+    assert metrics.poisson_limit(count) == pytest.approx(stats.chi2.ppf(0.95, 2 * (count + 1)) / 2, rel=1e-8)
+
+
+@pytest.mark.parametrize(("samples", "others", "rank"), [(300, 1000, 10), (1000, 1000, 10), (50, 100, 1), (7, 3, 3)])
+def test_the_share_by_chance_is_exact(samples, others, rank):
+    """The share below the r-th of M values is Beta(r, M + 1 - r), and given it the samples are independent."""
+    expected = stats.betabinom(samples, rank, others + 1 - rank).ppf(0.975) / samples
+    assert metrics.chance_share(samples, others, rank) == expected
+
+
+def test_the_share_by_chance_is_seldom_exceeded():
+    draw = np.random.default_rng(0)
+    high = metrics.chance_share(300, 200, 2)
+    shares = [np.mean(draw.normal(size=300) < np.sort(draw.normal(size=200))[1]) for _ in range(2000)]
+    assert 0.01 < np.mean(np.array(shares) > high) <= 0.033
+    binomial = stats.binom(300, 0.01).ppf(0.975) / 300  # as if the limit were known
+    assert np.mean(np.array(shares) > binomial) > 0.05
+
+
 def test_intervals_refuse():
     with pytest.raises(UserError, match="19 samples are too few for an interval"):
         metrics.jackknife(lambda *_: [0.0], 19, 100)
     with pytest.raises(UserError, match="5 of 4 is no share"):
         metrics.share_of(5, 4)
+    with pytest.raises(UserError, match="-1 is no count"):
+        metrics.poisson_limit(-1)
+    with pytest.raises(UserError, match="no place 4 among 3"):
+        metrics.chance_share(10, 3, 4)
 
 
 NAMES = {"colour": ("red", "green", "blue"), "shape": ("round", "square")}
@@ -290,7 +345,8 @@ def test_birthday_counts_coincident_rows():
     found = metrics.birthday(labels)
     assert (found.samples, found.collisions, found.support) == (6, 3 + 1, 15 / 4)
     none = metrics.birthday(torch.arange(10)[:, None])
-    assert (none.collisions, none.support, none.at_least) == (0, None, 15.0)
+    assert (none.collisions, none.support) == (0, None)
+    assert none.at_least == pytest.approx(45 / -np.log(0.05))  # e**-c = 0.05
     with pytest.raises(UserError, match="2 rows"):
         metrics.birthday(labels[:1])
 
@@ -300,6 +356,24 @@ def test_birthday_estimates_the_number_of_images():
     found = metrics.birthday(drawn)
     assert found.support == pytest.approx(5000, rel=0.3)
     assert found.at_least < 5000
+
+
+def test_birthday_estimates_one_over_the_sum_of_squared_probabilities():
+    """Half of the draws fall on 100 values, half on 900: 1 / (0.5**2 / 100 + 0.5**2 / 900) = 360, and not 1,000."""
+    draw = np.random.default_rng(0)
+    support = []
+    for _ in range(30):
+        values = np.where(draw.random(400) < 0.5, draw.integers(100, size=400), draw.integers(100, 1000, size=400))
+        support.append(metrics.birthday(torch.from_numpy(values)[:, None]).support)
+    assert np.mean(support) == pytest.approx(360, rel=0.05)
+
+
+def test_the_end_of_the_birthday_interval_is_missed_in_one_case_in_twenty_at_most():
+    """Five coincidences are expected; the interval ends too high where 0 or 1 come, which e**-5 * 6 = 4 % have."""
+    draw = torch.Generator().manual_seed(0)
+    found = [metrics.birthday(torch.randint(3980, (200, 1), generator=draw)) for _ in range(1000)]
+    misses = np.mean([each.at_least > 3980 for each in found])
+    assert misses == pytest.approx(stats.poisson.cdf(1, 5), abs=0.015)
 
 
 def test_birthday_by_distance_finds_repetitions_only():
@@ -316,12 +390,23 @@ def test_birthday_by_distance_finds_repetitions_only():
         metrics.birthday_by_distance(made, real[:-1])
 
 
+def test_birthday_by_distance_asks_for_half_the_smallest_real_distance():
+    real = torch.tensor([0, 100, 140], dtype=torch.uint8).reshape(3, 1, 1, 1)
+    near, far = real.clone(), real.clone()
+    near[2], far[2] = 100 + 19, 100 + 20
+    assert metrics.birthday_by_distance(near, real).collisions == 1
+    assert metrics.birthday_by_distance(far, real).collisions == 0
+
+
 def test_copies_are_told_from_new_images():
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (5000, 1, 8, 8), dtype=torch.uint8, generator=random)
     known = ImageDataset(pixels[:400], torch.zeros(400, 0).long(), {}, "noise")
     honest = metrics.copies(pixels[400:1400], known, held_out=pixels[2000:])
     assert honest.share.low < 0.01 < honest.share.high
+    assert honest.share.value < honest.chance == metrics.chance_share(1000, 3000, 30)
+    real = metrics.nearest_neighbours(pixels[2000:], known).distances.numpy()
+    assert honest.limit == np.sort(real)[29]
     copied = metrics.copies(pixels[:300], known, held_out=pixels[2000:])
     assert (copied.nearest, copied.share.value) == (0.0, 1.0)
     assert copied.held_out_nearest == honest.held_out_nearest > 30

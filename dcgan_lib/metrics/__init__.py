@@ -9,7 +9,7 @@ from dcgan_lib.metrics.distances import frechet_distance, kernel_distance
 from dcgan_lib.metrics.evaluation import COMPARED_PIXELS, DEFAULT_SAMPLES, PIXELS, Evaluation, evaluate, pixel_features
 from dcgan_lib.metrics.factors import Coverage, FactorCoverage, PairCoverage, coverage, pair_coverage
 from dcgan_lib.metrics.inception import inception_distance
-from dcgan_lib.metrics.intervals import Score, jackknife, share_of
+from dcgan_lib.metrics.intervals import Floor, Score, chance_share, floor_of, jackknife, poisson_limit, share_of
 from dcgan_lib.metrics.manifold import DensityCoverage, Neighbourhoods, density_coverage
 from dcgan_lib.metrics.memory import (
     FEWEST_HELD_OUT,
@@ -33,16 +33,19 @@ __all__ = [
     "DensityCoverage",
     "Evaluation",
     "FactorCoverage",
+    "Floor",
     "Neighbourhoods",
     "Neighbours",
     "PairCoverage",
     "Score",
     "birthday",
     "birthday_by_distance",
+    "chance_share",
     "copies",
     "coverage",
     "density_coverage",
     "evaluate",
+    "floor_of",
     "frechet_distance",
     "inception_distance",
     "jackknife",
@@ -50,5 +53,6 @@ __all__ = [
     "nearest_neighbours",
     "pair_coverage",
     "pixel_features",
+    "poisson_limit",
     "share_of",
 ]

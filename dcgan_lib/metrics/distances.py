@@ -1,4 +1,7 @@
-"""Distances between two sets of features: Frechet distance and kernel distance (KID), computed by torchmetrics."""
+"""Distances between two sets of features: Frechet distance and kernel distance (KID), computed by torchmetrics.
+
+Both are squares of distances, as in the papers that introduced them: a shift twice as far scores four times as much.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,16 @@ from torch import Tensor, nn
 
 from dcgan_lib.errors import UserError
 
+BLOCK = 1000
+
 
 def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     r"""Frechet distance between two sets of features, each summarised as a Gaussian.
 
     .. math:: \|\mu_a - \mu_b\|^2 + \operatorname{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a \Sigma_b)^{1/2})
 
-    Computed in float64 by torchmetrics, with unbiased covariances.
+    Computed in float64 by torchmetrics, with unbiased covariances. Defined for any number of samples; with few of them
+    per feature it is mostly noise, and :func:`~dcgan_lib.metrics.evaluate` then refuses.
 
     Args:
         features_a: (N, D) with N >= 2, floating point.
@@ -44,17 +50,19 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
         return max(0.0, _symmetric_frechet_distance(a, b))
 
 
-def kernel_distance(features_a: Tensor, features_b: Tensor, block: int = 1000) -> float:
+def kernel_distance(features_a: Tensor, features_b: Tensor, block: int = BLOCK) -> float:
     r"""Kernel distance (KID): the squared maximum mean discrepancy with the kernel :math:`(x \cdot y / D + 1)^3`.
 
     Unlike the Frechet distance it assumes no Gaussians and has no bias from the number of samples: for two samples of
     the same distribution it is 0 on average, and may be below. Computed in float64 by torchmetrics, as the mean over
-    disjoint blocks.
+    disjoint blocks of one size, which is ``block`` or more and less than twice as much; what does not fill another row
+    of all blocks is left out.
 
     Args:
         features_a: (N, D) with N >= 2, floating point, in random order.
         features_b: (M, D) with M >= 2. Of the larger set, the first min(N, M) rows count.
-        block: Fewest samples of a block, if there are as many. Larger ones take longer and are hardly more exact.
+        block: Fewest samples of a block; all of them if there are fewer. Larger ones take longer and are hardly more
+            exact.
 
     Returns:
         The squared distance.

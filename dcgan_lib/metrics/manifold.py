@@ -30,7 +30,8 @@ def density_coverage(fake: Tensor, real: Tensor, neighbours: int = NEIGHBOURS) -
     """Density and coverage.
 
     The neighbourhood of a real image reaches to its k-th nearest other real image. With as many samples from the same
-    distribution as real images, the expected coverage is about 1 - 2**-k, 0.97 for k = 5.
+    distribution as real images, the expected coverage is about 1 - 2**-k, 0.97 for k = 5. With more real images the
+    neighbourhoods are smaller, and show finer differences: compare scores at equal numbers only.
 
     Args:
         fake: Features of generated images, (M, D), M >= 1.

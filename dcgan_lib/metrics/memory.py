@@ -12,14 +12,14 @@ from torch import Tensor
 from dcgan_lib.data import ImageDataset
 from dcgan_lib.errors import UserError
 from dcgan_lib.images import as_uint8
-from dcgan_lib.metrics.intervals import Score, share_of
+from dcgan_lib.metrics.intervals import Score, chance_share, poisson_limit, share_of
 
 PIECE = 2000  # real images in memory at once, a multiple of what the extractors take at a time
 SUSPICIOUS = 0.01  # share of held-out real images that lie as near to a training image as a suspected copy
 FEWEST_HELD_OUT = round(1 / SUSPICIOUS)
 
-# Poisson: where nothing is seen, up to this many are expected with 95 % confidence.
-_NONE_SEEN = 3.0
+# Two samples coincide if they are nearer to each other than this part of the way between the two nearest real images.
+_SAME = 0.5
 
 
 class Neighbours(NamedTuple):
@@ -43,8 +43,10 @@ class Copies:
         held_out: Real images that were not trained on.
         nearest: The smallest distance of a sample to a training image, in grey levels.
         held_out_nearest: The same of the held-out images.
-        limit: The distance below which one in a hundred held-out images lies.
-        share: Share of the samples below this limit; about 0.01 for a generator that does not copy.
+        limit: The distance below which one in a hundred held-out images lies, in grey levels.
+        share: Share of the samples below this limit; about 0.01 for new images. Its interval is over the choice of
+            independent samples, at this limit.
+        chance: Share that new images would exceed in one case in forty, with the luck of the limit included.
     """
 
     samples: int
@@ -53,6 +55,7 @@ class Copies:
     held_out_nearest: float
     limit: float
     share: Score
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,11 @@ class Birthday:
     Attributes:
         samples: Number of samples, n.
         collisions: Pairs of them, of n (n - 1) / 2, that coincide.
-        support: n (n - 1) / 2 over the collisions: the number of equally likely images that makes as many; None if
-            there are no collisions.
-        at_least: Lower end of its 95 % interval.
+        support: n (n - 1) / 2 over the coincidences. It estimates 1 / sum(p ** 2) over the probabilities p of all
+            images: their number if they are equally likely, and less if some are more frequent. None if there are no
+            coincidences.
+        at_least: Lower end of its one-sided 95 % interval, exact if coincidences are rare (a Poisson distribution).
+            Where most samples coincide with others, as in a collapse, pairs depend on each other and it is too close.
     """
 
     samples: int
@@ -107,7 +112,8 @@ def nearest_neighbours(images: Tensor, dataset: ImageDataset) -> Neighbours:
 def copies(images: Tensor, dataset: ImageDataset, held_out: Tensor) -> Copies:
     """Compare samples' distances to their nearest training images with those of real images that were held out.
 
-    A generator that has learnt its training images by heart comes nearer to them than new real images do.
+    A generator that has learnt its training images by heart comes nearer to them than new real images do. One that
+    also adds some noise, more than the limit, is not found.
 
     Args:
         images: Samples, (N, C, S, S), float in [-1, 1] or uint8.
@@ -122,9 +128,11 @@ def copies(images: Tensor, dataset: ImageDataset, held_out: Tensor) -> Copies:
             f"{len(held_out)} held-out images are too few to tell what is near: use {FEWEST_HELD_OUT} or more"
         )
     made, real = (nearest_neighbours(each, dataset).distances for each in (images, held_out))
-    limit = real.quantile(SUSPICIOUS).item()
+    rank = round(SUSPICIOUS * len(real))
+    limit = real.sort().values[rank - 1].item()
     near = share_of(int((made < limit).sum()), len(made))
-    return Copies(len(made), len(real), made.min().item(), real.min().item(), limit, near)
+    by_chance = chance_share(len(made), len(real), rank)
+    return Copies(len(made), len(real), made.min().item(), real.min().item(), limit, near, by_chance)
 
 
 def birthday(labels: Tensor) -> Birthday:
@@ -151,8 +159,10 @@ def birthday(labels: Tensor) -> Birthday:
 def birthday_by_distance(images: Tensor, real: Tensor) -> Birthday:
     """The birthday test for images of which no factors are known.
 
-    Two samples coincide if they are nearer to each other, pixel by pixel, than any two of as many different real images
-    are. That finds repetitions; of samples that are as different as real images about one pair comes as near by chance.
+    Two samples coincide if they are nearer to each other, pixel by pixel, than half the distance of the two nearest of
+    as many different real images. That finds repetitions. By chance, a pair comes as near in the following share of
+    comparisons of 1,000 real images with 1,000 others: 2 % for ``cats`` at 32 pixels, 6 % for ``fashion-mnist``, and
+    none for photographs of clothes; without the half, it would be 50 % everywhere.
 
     Args:
         images: Samples, (N, C, S, S), float in [-1, 1] or uint8.
@@ -164,14 +174,13 @@ def birthday_by_distance(images: Tensor, real: Tensor) -> Birthday:
     if images.shape != real.shape or len(images) < 2:
         raise UserError(f"compare as many real images, two or more: {tuple(images.shape)} and {tuple(real.shape)}")
     made, among_real = _pair_distances(images), _pair_distances(real)
-    limit = among_real[among_real > 0].min()  # some data sets hold an image twice
+    limit = _SAME * among_real[among_real > 0].min()  # some data sets hold an image twice
     return _birthday(len(images), int((made < limit).sum()))
 
 
 def _birthday(samples: int, collisions: int) -> Birthday:
     pairs = samples * (samples - 1) / 2
-    most = collisions + 1.96 * math.sqrt(collisions) if collisions else _NONE_SEEN
-    return Birthday(samples, collisions, pairs / collisions if collisions else None, pairs / most)
+    return Birthday(samples, collisions, pairs / collisions if collisions else None, pairs / poisson_limit(collisions))
 
 
 def _pair_distances(images: Tensor) -> Tensor:
