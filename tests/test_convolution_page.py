@@ -360,7 +360,7 @@ def test_it_fits_a_phone(show, size, name):
                 continue
             assert box["x"] >= inside["x"] - 0.5, one.evaluate("one => one.outerHTML")
             assert box["x"] + box["width"] <= inside["x"] + inside["width"] + 0.5, one.evaluate("one => one.outerHTML")
-    heights = page.locator(f".explorer-button, {SLIDERS}, .convolution-choice label, select").evaluate_all(
+    heights = page.locator(f".explorer-button, {SLIDERS}, .explorer-choice label, select").evaluate_all(
         "all => all.map(one => one.getBoundingClientRect().height)"
     )
     assert min(heights) >= 40
