@@ -9,7 +9,7 @@ same thing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,9 +47,9 @@ def describe(generator: Generator, reader: Reader | None = None, samples: int = 
     Returns:
         The description; the same for the same weights.
     """
-    principal = tuple(
-        Direction(vector) for vector in latent.principal_directions(generator, _PRINCIPAL_SAMPLES, _PRINCIPAL)
-    )
+    most = min(_PRINCIPAL, generator.latent_dim)
+    vectors = latent.principal_directions(generator, _PRINCIPAL_SAMPLES, most)
+    principal = tuple(Direction(vector) for vector in vectors)
     if reader is None:
         return Description(principal)
     z = latent.sample_latent(samples, generator.latent_dim, seed=0)
@@ -71,57 +71,72 @@ def first_rows(description: Description, wanted: Mapping[str, str], but: Mapping
 
 @dataclass(frozen=True)
 class Sum:
-    """A - B + C, in words and rows: each group holds samples of seed 0.
+    """A - B + C of three samples each.
 
     Attributes:
+        words: The three values that say which.
         titles: What the samples of A, B and C have in common.
-        groups: Rows of A, B and C, as many as there are.
+        groups: The first three rows of seed 0 that are read as A, as B and as C.
     """
 
-    titles: tuple[str, str, str]
-    groups: tuple[list[int], list[int], list[int]]
+    words: tuple[str, ...]
+    titles: tuple[str, ...]
+    groups: tuple[list[int], ...]
 
 
-def first_sum(description: Description, bring: str | None = None) -> Sum:
-    """The sum that the arithmetic shows first.
+def choose_sum(description: Description, words: Sequence[str] = ()) -> Sum:
+    """Choose what is added and subtracted, by a rule where nobody says.
 
-    With several factors, A has ``bring`` and the commonest value of the first factor, B that value without
-    ``bring``, C the next commonest without it. With one factor, A, B and C are its three commonest values.
+    With several factors the words are a value to bring, a value of the first factor to take it from, and one to give
+    it to: A has the first two, B the second without the first, C the third without the first. Left out, they are the
+    value whose direction works most often, and the commonest values of the first factor. With one factor the words
+    are its values A, B and C, or else the three commonest.
 
     Args:
         description: With labels.
-        bring: A value of any factor but the first. None: the one whose direction works most often.
+        words: Up to three values.
 
     Raises:
-        UserError: If there is no such value, or a group has fewer than three samples.
+        UserError: If a value is unknown, or a group has fewer than three samples.
     """
     if not description.factors:
-        raise UserError("nobody has read what this generator's samples show, so there is nothing to add or subtract")
+        raise UserError("no reader knows what this generator's samples show, so there is nothing to add and subtract")
     first, *others = description.factors
     counts = torch.bincount(description.labels[:, 0].long(), minlength=len(description.factors[first]))
     common = [description.factors[first][number] for number in counts.argsort(descending=True, stable=True).tolist()]
     if not others:
-        titles = common[0], common[1], common[2]
-        groups = [first_rows(description, {first: value}) for value in titles]
-    else:
-        named = [direction for direction in description.directions if direction.factor in others]
-        values = {value: factor for factor in reversed(others) for value in description.factors[factor]}
-        if bring is None and named:
-            bring = max(named, key=lambda direction: direction.after).value
-        if bring not in values:
-            raise UserError(f"there is no value {bring!r} to bring; there are {', '.join(sorted(values))}")
-        brought = {values[bring]: bring}
-        one = next((v for v in common if len(first_rows(description, {first: v} | brought)) >= GROUP), common[0])
-        other = next(value for value in common if value != one)
-        titles = f"{one}, {bring}", f"{one}, without", f"{other}, without"
-        groups = [
-            first_rows(description, {first: one} | brought),
-            first_rows(description, {first: one}, brought),
-            first_rows(description, {first: other}, brought),
-        ]
-    if min(map(len, groups)) < GROUP:
-        raise UserError(f"of {', '.join(titles)}: one has fewer than {GROUP} samples; choose another value")
-    return Sum(titles, tuple(groups))
+        chosen = (*words, *(value for value in common if value not in words))[:3]
+        _check_words(chosen, [(first,)] * 3, description)
+        return _sum(chosen, chosen, [{first: value} for value in chosen], [{}] * 3, description)
+    named = sorted((found for found in description.directions if found.factor in others), key=lambda d: -d.after)
+    bring = words[0] if words else next((found.value for found in named), description.factors[others[0]][0])
+    one, other = (*words[1:], *(value for value in common if value not in words[1:]))[:2]
+    _check_words((bring, one, other), [others, (first,), (first,)], description)
+    factor = next(factor for factor in others if bring in description.factors[factor])
+    titles = f"{one}, {bring}", f"{one}, without", f"{other}, without"
+    wanted = [{first: one, factor: bring}, {first: one}, {first: other}]
+    return _sum((bring, one, other), titles, wanted, [{}, {factor: bring}, {factor: bring}], description)
+
+
+def _sum(
+    words: Sequence[str],
+    titles: Sequence[str],
+    wanted: Sequence[Mapping[str, str]],
+    but: Sequence[Mapping[str, str]],
+    description: Description,
+) -> Sum:
+    groups = [first_rows(description, *pair)[:GROUP] for pair in zip(wanted, but, strict=True)]
+    for title, rows in zip(titles, groups, strict=True):
+        if len(rows) < GROUP:
+            raise UserError(f"fewer than {GROUP} of {len(description.labels)} samples are read as {title!r}")
+    return Sum(tuple(words), tuple(titles), tuple(groups))
+
+
+def _check_words(words: Sequence[str], factors: Sequence[Sequence[str]], description: Description) -> None:
+    for word, names in zip(words, factors, strict=True):
+        known = [value for name in names for value in description.factors[name]]
+        if word not in known:
+            raise UserError(f"there is no {' or '.join(names)} {word!r}; known are {', '.join(known)}")
 
 
 def _read(generator: Generator, reader: Reader, z: Tensor) -> Tensor:

@@ -47,8 +47,8 @@ explorers.controls = (() => {
   }
 
   /** A button that copies what stands in an element, or selects it where nothing may be copied. */
-  function makeCopyButton(source, explorer) {
-    const made = button("Copy", async () => {
+  function makeCopyButton(source, explorer, name = "Copy") {
+    const made = button(name, async () => {
       let done = "Copied";
       try {
         await navigator.clipboard.writeText(source.textContent);
@@ -58,7 +58,7 @@ explorers.controls = (() => {
       }
       made.textContent = done;
       explorer.announce(`${done}: ${source.textContent}`);
-      setTimeout(() => { made.textContent = "Copy"; }, 2000);
+      setTimeout(() => { made.textContent = name; }, 2000);
     });
     return made;
   }

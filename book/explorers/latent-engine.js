@@ -7,7 +7,7 @@
  */
 "use strict";
 
-Object.assign(explorers.latent, (() => {
+Object.assign(explorers.latent ??= {}, (() => {
   /** Makes a function from z to an image. All it needs is in here, because a worker is made of its text. */
   function makeNetwork(layers) {
     const BLOCK = 8; // output channels at once, as many as processors have registers for

@@ -3,7 +3,7 @@
  */
 "use strict";
 
-Object.assign(explorers.latent, (() => {
+Object.assign(explorers.latent ??= {}, (() => {
   const FORMAT = "dcgan_lib generator", VERSION = 1, UNIT = 32767;
   const table = Uint32Array.from({ length: 256 }, (_, n) => {
     let c = n;

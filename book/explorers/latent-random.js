@@ -6,7 +6,7 @@
  */
 "use strict";
 
-explorers.latent = (() => {
+Object.assign(explorers.latent ??= {}, (() => {
   const WORD = (1n << 64n) - 1n;
   const [M0, M1] = [0xD2E7470EE14C6C93n, 0xCA5A826395121157n];
   const [W0, W1] = [0x9E3779B97F4A7C15n, 0xBB67AE8584CAA73Bn];
@@ -92,4 +92,4 @@ explorers.latent = (() => {
   }
 
   return { sampleLatent, neighbours };
-})();
+})());
