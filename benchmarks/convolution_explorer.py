@@ -83,10 +83,10 @@ MOVE = """async () => {
 def write_page(folder: Path) -> Path:
     """Write a page with one explorer and what it loads; return its path."""
     names = [path.name for path in sorted(FOLDER.glob("convolution-*.js"))]
-    scripts = ["explorers.js", *names, "convolution.js"]
-    for name in (*scripts, "explorers.css", "convolution.css"):
+    scripts = ["explorers.js", "controls.js", *names, "convolution.js"]
+    for name in (*scripts, "explorers.css", "controls.css", "convolution.css"):
         shutil.copy(FOLDER / name, folder / name)
-    links = [f'<link rel="stylesheet" href="{name}.css">' for name in ("explorers", "convolution")]
+    links = [f'<link rel="stylesheet" href="{name}.css">' for name in ("explorers", "controls", "convolution")]
     links += [f'<script defer src="{name}"></script>' for name in scripts]
     page = folder / "index.html"
     page.write_text(PAGE.format(links="".join(links)), encoding="utf-8")

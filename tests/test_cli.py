@@ -595,7 +595,9 @@ def test_weights_that_are_not_finite_make_no_picture(capsys, tmp_path):
 
 
 def test_export_to_another_kind_of_file(capsys, finished, tmp_path):
-    assert_refused(capsys, ["export", "--run", finished, "--output", tmp_path / "a.pt"], "must end in .onnx or .safete")
+    assert_refused(
+        capsys, ["export", "--run", finished, "--output", tmp_path / "a.pt"], "must end in .onnx, .safetensors or"
+    )
     assert list(tmp_path.iterdir()) == []
     wrong = ["export", "--run", finished, "--output", tmp_path / "a.onnx", "--bits", "9"]
     assert_refused(capsys, wrong, "--bits and --data go with a .json file, not with .*a.onnx")

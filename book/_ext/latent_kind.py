@@ -81,12 +81,14 @@ def draw_view(data: Any, settings: Mapping[str, Any]) -> BookFigure:
 
 
 def _draw_explore(generator: PageGenerator, settings: Mapping[str, Any]) -> BookFigure:
-    """Sample 0 of seed 0, moved along the first direction of each factor, or along the first principal ones."""
+    """Sample 0 of seed 0, moved along the first direction of each factor, or along the first directions there are."""
     directions = generator.description.directions
     first = {direction.factor: direction for direction in reversed(directions) if direction.factor}
     chosen = {first[factor].value: first[factor] for factor in generator.description.factors if factor in first}
     if len(chosen) < 2:
         chosen = {found.value or f"principal {i}": found for i, found in enumerate(directions[:5], start=1)}
+    if not chosen:
+        return _draw_grid(generator, settings)
     z, stops = latent.sample_latent(1, generator.latent_dim, 0), torch.tensor([-3.0, -1.5, 0.0, 1.5, 3.0])
     rows = {label: latent.generate(generator, z + stops[:, None] * found.vector) for label, found in chosen.items()}
     return plots.image_rows(rows, ["−3", "−1.5", "0", "+1.5", "+3"])

@@ -202,7 +202,7 @@
   const panels = new Map();
   const note = element("p", { className: "latent-small" }, "Per cent of samples in which a reader finds the value, as they are and moved by +3.");
   if (named.length) panels.set("Named", element("div", { className: "latent-panel" }, ...namedRows(), note));
-  panels.set("Principal", element("div", { className: "latent-panel latent-two" }, ...principal.map(plain)));
+  if (principal.length) panels.set("Principal", element("div", { className: "latent-panel latent-two" }, ...principal.map(plain)));
   panels.set("Numbers", element("div", { className: "latent-panel" },
     bars.element, element("div", { className: "latent-fields" }, placeField.element, numberSlider.element)));
   const tabs = choice("Directions", [...panels.keys()].map((name) => [name, name]), open);

@@ -145,9 +145,8 @@
   return {
     element: view,
     first() {
-      const done = showStops(), step = Number(linked.step);
-      if (step > 0) timeline.go(step);
-      return done;
+      timeline.index = Math.max(Math.round(Number(linked.step)) || 0, 0); // not further than to the end: see renew
+      return showStops();
     },
   };
 };
