@@ -121,7 +121,8 @@ class ExportOptions:
     half: bool = False
     """Store a .safetensors file in float16: half the size."""
     bits: int | None = None
-    """Bits of a weight in a .json file, 8 to 16. None: as few as keep the images as they are."""
+    """Bits of a weight, 8 to 16, in a .json file. None: as few as keep the images as they are. A .safetensors file then
+    holds weights that as many bits can tell; with 8, a page later shows exactly that generator in few bytes."""
     data: str | None = None
     """The data set, whose reader names directions in a .json file. None: that of the run."""
 
@@ -225,8 +226,10 @@ def run_export(options: ExportOptions) -> int:
     """``dcgan export``."""
     generator = load_any_generator(options.run)
     suffix = options.output.suffix
-    if suffix != ".json" and (options.bits is not None or options.data is not None):
-        raise UserError(f"--bits and --data go with a .json file, not with {options.output}")
+    if suffix != ".json" and options.data is not None:
+        raise UserError(f"--data goes with a .json file, not with {options.output}")
+    if suffix == ".onnx" and options.bits is not None:
+        raise UserError(f"--bits goes with a .json or a .safetensors file, not with {options.output}")
     if suffix == ".json":
         from dcgan_lib.export import export_page
 
@@ -235,6 +238,10 @@ def run_export(options: ExportOptions) -> int:
         bits = ", ".join(str(layer["bits"]) for layer in document["layers"])
         print(f"{options.output.stat().st_size:,} bytes; {bits} bits in the layers from z to the image")
     elif suffix == ".safetensors":
+        if options.bits is not None:
+            from dcgan_lib.page_generator import round_weights
+
+            round_weights(generator, options.bits)
         dtype = torch.float16 if options.half else torch.float32
         checkpoint.save_weights(options.output, {"generator": generator}, dtype=dtype)
     elif suffix == ".onnx":

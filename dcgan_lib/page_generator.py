@@ -42,7 +42,7 @@ COARSEST, FINEST = 8, 16
 """Bits of a weight."""
 
 _TRIALS, _TRIAL_SEED = 256, 2**32  # latent vectors with which precision is chosen; no test uses this seed
-_MARGIN = 0.6  # the worst of other vectors may be worse than the worst of these
+_MARGIN = 0.5  # the worst of other vectors may be worse than the worst of these
 _UNIT = 32767  # what stands for 1 in a direction
 _MOST_NUMBERS = 2**28  # bytes; a generator for 128 pixels of width 128 has a quarter of that
 # The 3x3 kernel that meets pixels repeated 2x2, as the 4x4 kernel of a transposed convolution: which of its rows

@@ -275,6 +275,17 @@ def test_export_for_a_page(finished, tmp_path, capsys):
     assert unpack(document).image_size == 32
 
 
+def test_export_of_weights_that_eight_bits_can_tell(finished, tmp_path):
+    path = tmp_path / "small.safetensors"
+    assert cli.main(["export", "--run", str(finished), "--output", str(path), "--half", "--bits", "8"]) == 0
+    weight = load_generator(path).layers[0][0].weight[:, 0].flatten()
+    steps = weight / (weight.abs().max() / 127)
+    assert (steps - steps.round()).abs().max() < 0.1  # but for float16
+    before = load_generator(finished).layers[0][0].weight[:, 0].flatten()
+    steps = before / (before.abs().max() / 127)
+    assert (steps - steps.round()).abs().max() > 0.2
+
+
 def test_the_data_set_of_a_run_or_of_released_weights_is_known(finished):
     assert cli.trained_on(finished) == load_config(finished)["data"]["name"]
     assert cli.trained_on(Path("fashion-mnist-32")) == "fashion-mnist"
@@ -599,8 +610,12 @@ def test_export_to_another_kind_of_file(capsys, finished, tmp_path):
         capsys, ["export", "--run", finished, "--output", tmp_path / "a.pt"], "must end in .onnx, .safetensors or"
     )
     assert list(tmp_path.iterdir()) == []
-    wrong = ["export", "--run", finished, "--output", tmp_path / "a.onnx", "--bits", "9"]
-    assert_refused(capsys, wrong, "--bits and --data go with a .json file, not with .*a.onnx")
+    for options, message in [
+        (["a.onnx", "--bits", "9"], "--bits goes with a .json or a .safetensors file, not with .*a.onnx"),
+        (["a.safetensors", "--data", "cats"], "--data goes with a .json file, not with .*a.safetensors"),
+    ]:
+        wrong = ["export", "--run", finished, "--output", tmp_path / options[0], *options[1:]]
+        assert_refused(capsys, wrong, message)
     for ending in ("onnx", "safetensors", "json"):
         path = f"/proc/nowhere/a.{ending}"
         assert_refused(capsys, ["export", "--run", finished, "--output", path], f"cannot write {path}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,40 @@ def _store_cell(store: dict[str, Any]) -> str:
     return f"{speed['median']:.0%} of the speed ({speed['smallest']:.0%} to {speed['largest']:.0%})"
 
 
-TABLES = {"throughput": throughput_table, "overheads": overheads_table}
+def explorer_table() -> str:
+    """What the latent explorer of a page weighs and how fast it is."""
+    stored = json.loads((ROOT / "benchmarks" / "results" / "latent-explorer.json").read_text(encoding="utf-8"))
+    names = list(next(iter(stored["screens"].values())))
+    lines = [f"| on the page | {' | '.join(f'`{name}`' for name in names)} |", "|---" * (len(names) + 1) + "|"]
+    for title, cell in _EXPLORER_ROWS.items():
+        lines.append(f"| {title} | {' | '.join(cell(stored, name) for name in names)} |")
+    return "\n".join(lines)
+
+
+def _chosen(stored: dict[str, Any], name: str) -> dict[str, Any]:
+    return stored["generators"][name]["precision"][-1]
+
+
+def _slowest(stored: dict[str, Any], name: str, what: str) -> float:
+    return max(times[name]["image"][what] for times in stored["screens"].values())
+
+
+_EXPLORER_ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
+    "weights, bytes": lambda stored, name: f"{_chosen(stored, name)['bytes'] / 1e6:.2f} MB",
+    "rounded to 8 bits before their release": lambda stored, name: (
+        f"{_chosen(stored, f'{name}-rounded')['bytes'] / 1e6:.2f} MB"
+    ),
+    "grey levels of 255 from PyTorch: mean, worst": lambda stored, name: (
+        f"{_chosen(stored, name)['mean_error']:.2f}, {_chosen(stored, name)['worst_error']:.1f}"
+    ),
+    "one picture: median, 95 % of them": lambda stored, name: (
+        f"{_slowest(stored, name, 'median_ms'):.1f} ms, {_slowest(stored, name, 'p95_ms'):.1f} ms"
+    ),
+    "first picture, after opening the page": lambda stored, name: (
+        f"{max(times[name]['first_picture_ms'] for times in stored['screens'].values()) / 1000:.1f} s"
+    ),
+}
+TABLES = {"throughput": throughput_table, "overheads": overheads_table, "explorer": explorer_table}
 
 
 def with_tables(text: str) -> str:
