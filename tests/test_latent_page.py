@@ -2,20 +2,23 @@
 
 import base64
 import json
+import pickle
 import re
 import zlib
+from pathlib import Path
 
 import latent_pages
 import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from latent_pages import SUM, assert_shows, document, images, pixels, sample, settle, tiny, trained
+from latent_pages import SUM, assert_shows, document, images, pixels, sample, settle, tiny, trained, use
 from pages import PHONES, SOURCES, build, swipe, write_book
 
 from dcgan_lib import checkpoint, latent
 from dcgan_lib.data import to_uint8
 from dcgan_lib.page_description import choose_sum, first_rows
+from dcgan_lib.page_generator import unpack
 
 # pytest finds fixtures by the names of the file that uses them.
 latent_address, latent_book, show = latent_pages.latent_address, latent_pages.latent_book, latent_pages.show
@@ -830,6 +833,26 @@ def test_wrong_use_is_one_warning_that_names_page_and_line(warnings, name):
     place, _, message = about[0].partition(" WARNING: ")
     assert place == f"{folder / name}.md:7:"
     assert WRONG[name][1] in message
+
+
+def test_released_weights_are_exported_by_the_build_and_again_when_they_change(tmp_path):
+    page = "# One\n\n" + use("one", "grid", "fashion-mnist-32")
+    folder = write_book(tmp_path / "book", {"index": page}, {})
+    assert build(folder, "html", "-W").returncode == 0
+    made = list((folder / "_build").rglob("fashion-mnist-32-*.json"))
+    assert len(made) == 1
+    stored = unpack(json.loads(made[0].read_text(encoding="utf-8")))
+    assert (stored.name, stored.dataset, stored.image_size) == ("fashion-mnist-32", "fashion-mnist", 32)
+    assert list(stored.description.factors) == ["class"]
+    about = (folder / "_build" / "html" / "_static" / "explorers" / "fashion-mnist-32.data.js").read_text()
+    assert about.startswith('explorers.receive("fashion-mnist-32",{"format":"dcgan_lib generator"')
+    weights = checkpoint.PRETRAINED / "fashion-mnist-32.safetensors"
+    before = made[0].stat().st_mtime_ns
+    finished = build(folder, "html", "-W")
+    assert finished.returncode == 0
+    assert made[0].stat().st_mtime_ns == before  # it is kept
+    environment = pickle.loads((folder / "_build" / "html" / ".doctrees" / "environment.pickle").read_bytes())
+    assert any(Path(name).name == weights.name for name in environment.dependencies["index"])
 
 
 # --- the scripts ------------------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ class Kind:
         still: Draws the still picture from the data and the settings; None if each use must name a poster.
         options: The directive's options of this kind alone -> how they are converted (as in docutils).
         settle: Completes the settings from the data; raises ValueError for those that do not go with it.
-        made: For data that are no file of the book: a name and a folder -> the file, made there; or ValueError.
+        made: For data that are no file of the book: a name and a folder -> the file, made there, and what it
+            was made from; or ValueError.
         parts: Shared scripts and style sheets that it uses besides ``explorers``.
     """
 
@@ -40,7 +41,7 @@ class Kind:
     still: Callable[[Any, Mapping[str, Any]], BookFigure] | None = None
     options: Mapping[str, Callable[[str | None], Any]] = field(default_factory=dict)
     settle: Callable[[Any, Mapping[str, Any]], dict[str, Any]] | None = None
-    made: Callable[[str, Path], Path] | None = None
+    made: Callable[[str, Path], tuple[Path, list[Path]]] | None = None
     parts: tuple[str, ...] = ()
 
 

@@ -113,7 +113,9 @@ class ExplorerDirective(SphinxDirective):
         path = Path(self.env.app.srcdir) / self.config.explorers_path / f"{wanted}.json"
         if kind.made is not None and not path.exists():
             try:
-                path = kind.made(wanted, Path(self.env.doctreedir) / FOLDER)
+                path, sources = kind.made(wanted, Path(self.env.doctreedir) / FOLDER)
+                for source in sources:
+                    self.env.note_dependency(str(source))
             except ValueError as error:
                 raise ValueError(f"the data {wanted!r} would be {path}, there is no such file, {error}") from error
         self.env.note_dependency(str(path))

@@ -36,8 +36,8 @@ OPTIONS: Mapping[str, Callable[[str | None], Any]] = {
 }
 
 
-def released_generator(name: str, folder: Path) -> Path:
-    """Make the document of released weights, unless it is there already; return its path.
+def released_generator(name: str, folder: Path) -> tuple[Path, list[Path]]:
+    """Make the document of released weights, unless it is there already; return its path, and what it was made from.
 
     Raises:
         ValueError: If no weights of that name are released.
@@ -55,7 +55,7 @@ def released_generator(name: str, folder: Path) -> Path:
         document = page_document(checkpoint.load_pretrained(name), name, name.rpartition("-")[0])
         with files.atomic_write(path) as temporary:
             temporary.write_text(json.dumps(document), encoding="utf-8")
-    return path
+    return path, sources
 
 
 def settle_view(data: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
