@@ -257,6 +257,28 @@ def test_a_dragged_slider_ends_at_its_last_place_and_queues_nothing(show):
     assert page.evaluate("sent") <= 3
 
 
+REQUESTS = """async document => {
+  const maker = await explorers.latent.makerOf(document), made = [];
+  const z = i => Float32Array.from({ length: 6 }, () => i / 100);
+  const last = new Promise(resolve => {
+    for (let i = 1; i <= 100; i += 1) maker.request("one", z(i), image => { made.push([i, image]); if (i === 100) resolve(); });
+  });
+  const other = new Promise(resolve => { maker.request("other", z(50), image => resolve(made.length)); });
+  await last;
+  return [made.map(([i]) => i), [...made.at(-1)[1]], await other];
+}"""
+
+
+@pytest.mark.parametrize("script", ["", "delete window.Worker"], ids=["worker", "no worker"])
+def test_the_latest_request_wins(show, script):
+    page = show(script=script)
+    made, image, _ = page.evaluate(REQUESTS, document("tiny"))
+    assert made[-1] == 100
+    assert len(made) <= 2  # and perhaps the one that was begun at once
+    expected = latent.generate(tiny(), torch.ones(1, 6)).flatten()
+    torch.testing.assert_close(torch.tensor(image), expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("clipboard", [True, False])
 def test_a_copied_link_leads_to_the_same_z(show, latent_address, clipboard):
     page = show(permissions=["clipboard-read", "clipboard-write"])
