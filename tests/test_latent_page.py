@@ -259,20 +259,19 @@ def test_a_dragged_slider_ends_at_its_last_place_and_queues_nothing(show):
 
 REQUESTS = """async document => {
   const maker = await explorers.latent.makerOf(document), made = [];
-  const z = i => Float32Array.from({ length: 6 }, () => i / 100);
-  const last = new Promise(resolve => {
-    for (let i = 1; i <= 100; i += 1) maker.request("one", z(i), image => { made.push([i, image]); if (i === 100) resolve(); });
-  });
-  const other = new Promise(resolve => { maker.request("other", z(50), image => resolve(made.length)); });
-  await last;
-  return [made.map(([i]) => i), [...made.at(-1)[1]], await other];
+  for (let i = 1; i <= 100; i += 1) {
+    maker.request("one", Float32Array.from({ length: 6 }, () => i / 100), image => made.push([i, [...image]]));
+  }
+  await maker.make(new Float32Array(6));
+  while (maker.waiting.size || maker.current) await new Promise(resolve => setTimeout(resolve, 5));
+  return [made.map(([i]) => i), made.at(-1)[1]];
 }"""
 
 
 @pytest.mark.parametrize("script", ["", "delete window.Worker"], ids=["worker", "no worker"])
 def test_the_latest_request_wins(show, script):
     page = show(script=script)
-    made, image, _ = page.evaluate(REQUESTS, document("tiny"))
+    made, image = page.evaluate(REQUESTS, document("tiny"))
     assert made[-1] == 100
     assert len(made) <= 2  # and perhaps the one that was begun at once
     expected = latent.generate(tiny(), torch.ones(1, 6)).flatten()
@@ -674,6 +673,16 @@ def test_on_a_phone_the_picture_stays_in_sight_beside_its_sliders(show):
     box = page.locator(LARGE).bounding_box()
     assert box["y"] >= 0
     assert box["y"] + box["height"] <= PHONES[1]["height"]
+
+
+def test_on_a_phone_what_has_the_focus_is_not_beneath_the_picture(show):
+    page = show(viewport=PHONES[1], device_scale_factor=2)
+    page.get_by_role("button", name="Copy link").focus()
+    for _ in range(5):
+        page.keyboard.press("Shift+Tab")
+        at = page.evaluate("document.activeElement.getBoundingClientRect().top")
+        shown = page.locator(".latent-shown").bounding_box()
+        assert at >= shown["y"] + shown["height"] - 1
 
 
 def focus_name(page) -> str:
