@@ -678,7 +678,9 @@ def test_on_a_phone_the_picture_stays_in_sight_beside_its_sliders(show):
 def test_on_a_phone_what_has_the_focus_is_not_beneath_the_picture(show):
     page = show(viewport=PHONES[1], device_scale_factor=2)
     page.get_by_role("button", name="Copy link").focus()
-    for _ in range(5):
+    page.mouse.wheel(0, 200)
+    page.wait_for_timeout(200)
+    for _ in range(9):
         page.keyboard.press("Shift+Tab")
         at = page.evaluate("document.activeElement.getBoundingClientRect().top")
         shown = page.locator(".latent-shown").bounding_box()
