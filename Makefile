@@ -43,6 +43,7 @@ bench: setup ## measure training, and write the README's tables; an hour or two,
 	@$(BIN)/python benchmarks/throughput.py
 	@for part in import start reporting store; do $(BIN)/python benchmarks/overheads.py $$part || exit 1; done
 	@for part in losses quality; do $(BIN)/python benchmarks/same_training.py $$part || exit 1; done
+	@$(BIN)/python benchmarks/latent_explorer.py
 	@$(BIN)/python tools/tables.py
 
 notebooks: setup ## run every chapter again and store its outputs

@@ -33,7 +33,7 @@ PAGE = """<!doctype html><html data-theme="light"><meta charset="utf-8">
 # Move the sliders to random settings, one change for each picture the screen shows; [milliseconds, output size] of each
 # change that leads to a possible setting. `size` is that of the input, or 0 for any.
 CHANGE = """async ([wanted, count, seed]) => {
-  const box = document.querySelector(".explorer"), ranges = [...box.querySelectorAll(".convolution-slider input")];
+  const box = document.querySelector(".explorer"), ranges = [...box.querySelectorAll(".explorer-slider input")];
   const names = ["size", "kernel", "stride", "padding", "dilation", "output_padding"], times = [];
   const radios = [...box.querySelectorAll("input[type=radio]")];
   const random = (n) => { seed = seed * 48271 % 2147483647; return seed % n; };
@@ -83,10 +83,10 @@ MOVE = """async () => {
 def write_page(folder: Path) -> Path:
     """Write a page with one explorer and what it loads; return its path."""
     names = [path.name for path in sorted(FOLDER.glob("convolution-*.js"))]
-    scripts = ["explorers.js", *names, "convolution.js"]
-    for name in (*scripts, "explorers.css", "convolution.css"):
+    scripts = ["explorers.js", "controls.js", *names, "convolution.js"]
+    for name in (*scripts, "explorers.css", "controls.css", "convolution.css"):
         shutil.copy(FOLDER / name, folder / name)
-    links = [f'<link rel="stylesheet" href="{name}.css">' for name in ("explorers", "convolution")]
+    links = [f'<link rel="stylesheet" href="{name}.css">' for name in ("explorers", "controls", "convolution")]
     links += [f'<script defer src="{name}"></script>' for name in scripts]
     page = folder / "index.html"
     page.write_text(PAGE.format(links="".join(links)), encoding="utf-8")
@@ -106,7 +106,7 @@ def measure(page: Path, browser: Browser, screen: dict[str, Any]) -> dict[str, d
     }
     tab.get_by_role("radio", name="Transposed").check(force=True)
     for index, value in enumerate((16, 7, 2, 1, 1, 0)):
-        tab.locator(".convolution-slider input").nth(index).fill(str(value))
+        tab.locator(".explorer-slider input").nth(index).fill(str(value))
     result["lit cell, 16 x 16, kernel 7"] = summary(tab.evaluate(MOVE))
     context.close()
     return result

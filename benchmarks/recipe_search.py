@@ -133,8 +133,12 @@ TRIALS = {
     "r1, batch norm": Trial("the penalty with batch norm in D", "r1", batch_norm=True),
 }
 
-FINALISTS = {"plain": "paper, rate x 4", "default": "r1, variety"}
-"""The paper's recipe as far as tuning brought it, and the default of ``dcgan train``: with three seeds each."""
+FINALISTS = {
+    "published": dict.fromkeys(TASKS, "paper"),
+    "plain": {"cats-32": "paper, noise", "cats-64": "paper, noise", "fashion-mnist-32": "paper, rate x 8"},
+    "default": dict.fromkeys(TASKS, "r1, variety"),
+}
+"""By task: the paper's recipe, as far as tuning brought it, and the default of ``dcgan train``."""
 
 
 def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:

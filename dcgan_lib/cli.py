@@ -111,14 +111,20 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Export a trained generator as ONNX, or as one small safetensors file to share."""
+    """Export a trained generator: as ONNX, as a small safetensors file to share, or for a page of the book."""
 
     run: Path
     """A run directory, a .safetensors file, or the name of released weights such as cats-64."""
     output: Path = Path("generator.onnx")
-    """The file to write; its ending, .onnx or .safetensors, says which format."""
+    """The file to write; its ending, .onnx, .safetensors or .json, says which format. In book/explorers a .json file is
+    what the book's latent explorer shows."""
     half: bool = False
     """Store a .safetensors file in float16: half the size."""
+    bits: int | None = None
+    """Bits of a weight, 8 to 16, in a .json file. None: as few as keep the images as they are. A .safetensors file then
+    holds weights that as many bits can tell; with 8, a page later shows exactly that generator in few bytes."""
+    data: str | None = None
+    """The data set, whose reader names directions in a .json file. None: that of the run."""
 
 
 @dataclass(frozen=True)
@@ -219,15 +225,31 @@ def _held_out(data: DataOptions) -> ImageDataset | None:
 def run_export(options: ExportOptions) -> int:
     """``dcgan export``."""
     generator = load_any_generator(options.run)
-    if options.output.suffix == ".safetensors":
+    suffix = options.output.suffix
+    if suffix != ".json" and options.data is not None:
+        raise UserError(f"--data goes with a .json file, not with {options.output}")
+    if suffix == ".onnx" and options.bits is not None:
+        raise UserError(f"--bits goes with a .json or a .safetensors file, not with {options.output}")
+    if suffix == ".json":
+        from dcgan_lib.export import export_page
+
+        dataset = trained_on(options.run) if options.data is None else options.data
+        document = export_page(generator, options.output, options.run.stem, dataset, options.bits)
+        bits = ", ".join(str(layer["bits"]) for layer in document["layers"])
+        print(f"{options.output.stat().st_size:,} bytes; {bits} bits in the layers from z to the image")
+    elif suffix == ".safetensors":
+        if options.bits is not None:
+            from dcgan_lib.page_generator import round_weights
+
+            round_weights(generator, options.bits)
         dtype = torch.float16 if options.half else torch.float32
         checkpoint.save_weights(options.output, {"generator": generator}, dtype=dtype)
-    elif options.output.suffix == ".onnx":
+    elif suffix == ".onnx":
         from dcgan_lib.export import export_onnx
 
         export_onnx(generator, options.output)
     else:
-        raise UserError(f"--output {options.output} must end in .onnx or .safetensors")
+        raise UserError(f"--output {options.output} must end in .onnx, .safetensors or .json")
     print(options.output)
     return 0
 
@@ -273,6 +295,13 @@ def load_any_generator(run: Path) -> Generator:
     if str(run) not in names:
         raise UserError(f"there is no run or file {run}; the released weights are {', '.join(names)}")
     return checkpoint.load_pretrained(str(run))
+
+
+def trained_on(run: Path) -> str:
+    """The data set of a run or of released weights; empty where only the weights are there."""
+    if (run / checkpoint.CONFIG_NAME).exists():
+        return str(checkpoint.load_config(run)["data"]["name"])
+    return "" if run.exists() else str(run).rpartition("-")[0]
 
 
 def _needed_to_continue(config: TrainingConfig, history: History) -> str:

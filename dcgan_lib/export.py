@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.export import Dim
 
 from dcgan_lib.errors import UserError
+from dcgan_lib.features import load_reader, reader_for
 from dcgan_lib.files import atomic_write
 from dcgan_lib.latent import evaluating
 from dcgan_lib.models import Generator
+from dcgan_lib.page_description import describe
+from dcgan_lib.page_generator import pack
 
 
 def export_onnx(generator: Generator, path: str | Path) -> None:
@@ -50,3 +55,45 @@ def export_onnx(generator: Generator, path: str | Path) -> None:
                 dynamic_shapes={"z": {0: Dim("batch")}},
                 external_data=False,
             )
+
+
+def page_document(generator: Generator, name: str, dataset: str = "", bits: int | None = None) -> dict[str, Any]:
+    """Make the document with which the book's latent explorer shows a generator.
+
+    It holds the generator for a browser (:func:`dcgan_lib.page_generator.pack`), directions of its latent space, and,
+    where a released reader knows the data set, their names and what is read in the first samples
+    (:func:`dcgan_lib.page_description.describe`).
+
+    Args:
+        generator: The network; what is exported is its evaluation mode.
+        name: What to call it.
+        dataset: The data set it was trained on.
+        bits: Bits of a weight, 8 to 16; None: as few as the images need.
+
+    Raises:
+        UserError: If ``bits`` is out of range or a weight is not finite.
+    """
+    known = reader_for(dataset)
+    reader = None if known is None else load_reader(known)
+    return pack(generator, name, dataset, describe(generator, reader), bits)
+
+
+def export_page(
+    generator: Generator, path: str | Path, name: str, dataset: str = "", bits: int | None = None
+) -> dict[str, Any]:
+    """Write :func:`page_document` to a JSON file, atomically, and return it.
+
+    Args:
+        generator: As there.
+        path: The file; ``book/explorers/NAME.json`` is shown by ``:data: NAME``.
+        name: As there.
+        dataset: As there.
+        bits: As there.
+
+    Raises:
+        UserError: As there, and if the file cannot be written.
+    """
+    document = page_document(generator, name, dataset, bits)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(document), encoding="utf-8")
+    return document

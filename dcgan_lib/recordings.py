@@ -294,14 +294,15 @@ class RecipeSearch:
         tasks: Name -> ``data``, ``image_size``, ``images``, ``width``, and ``floor``, the Frechet distance of real
             images to other real ones.
         trials: Name -> ``why`` it was tried.
-        finalists: ``plain`` and ``default`` -> the trial that stands for it in the end, run with several seeds.
+        finalists: ``published``, ``plain`` (the paper's recipe, tuned) and ``default`` -> task -> the trial that stands
+            for it.
         runs: By task, trial and seed.
         hardware: Where they ran.
     """
 
     tasks: Mapping[str, Mapping[str, Any]]
     trials: Mapping[str, Mapping[str, str]]
-    finalists: Mapping[str, str]
+    finalists: Mapping[str, Mapping[str, str]]
     runs: list[RecipeRun]
     hardware: list[str]
 

@@ -71,7 +71,7 @@ LISTEN = """() => {
   };
 }"""
 WRITTEN = "name => written.get(document.querySelector(`.convolution-${name}`))"
-SLIDERS = ".convolution-slider input"
+SLIDERS = ".explorer-slider input"
 
 
 def written(page, name: str) -> list[str]:

@@ -67,6 +67,30 @@ def test_the_fast_path_trains_what_the_slow_one_trains():
     assert abs(statistics.mean(plain) - statistics.mean(fast)) < within
 
 
+def test_the_latent_explorer_keeps_to_its_budgets():
+    stored = results("latent-explorer")
+    assert sum(stored["scripts"].values()) < 60_000
+    budgets = {"cats-64": 33, "fashion-mnist-32": 10}
+    assert len(stored["screens"]) == 3
+    for times in stored["screens"].values():
+        assert times.keys() == budgets.keys()
+        for name, budget in budgets.items():
+            assert times[name]["image"]["p95_ms"] < budget
+            assert times[name]["drag"]["median_ms"] < 33
+            assert times[name]["first_picture_ms"] < 1500
+    for generator in stored["generators"].values():
+        chosen = generator["precision"][-1]
+        assert chosen["weights"] == "as chosen"
+        assert chosen["mean_error"] <= 1
+        assert chosen["worst_error"] <= 6
+        half = next(row for row in generator["precision"] if row["weights"] == "float16")
+        assert half["mean_error"] <= 0.1
+        if set(generator["bits"]) == {8}:
+            assert generator["file_bytes"] < 1_200_000
+    for name in budgets:  # what tools/release.py does to weights
+        assert set(stored["generators"][f"{name}-rounded"]["bits"]) == {8}
+
+
 # --- what is shown is what was measured -------------------------------------------------------------------------------
 
 

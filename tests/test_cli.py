@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from dcgan_lib.config import TrainingConfig
 from dcgan_lib.data import load_dataset
 from dcgan_lib.images import make_grid
 from dcgan_lib.latent import sample
+from dcgan_lib.page_generator import unpack
 from dcgan_lib.training import train
 
 SMALL = ["--data", "cats", "--limit", "12", "--image-size", "32", "--width", "4", "--batch-size", "4"]
@@ -260,6 +262,34 @@ def test_export_of_both_kinds(finished, tmp_path, capsys):
     assert cli.main(["export", "--run", str(finished), "--output", str(tmp_path / "g.onnx")]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "g.safetensors"), str(tmp_path / "g.onnx")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["g.onnx", "g.safetensors"]
+
+
+def test_export_for_a_page(finished, tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    assert cli.main(["export", "--run", str(finished), "--output", str(path), "--bits", "9", "--data", "none"]) == 0
+    size, output = capsys.readouterr().out.splitlines()
+    assert size == f"{path.stat().st_size:,} bytes; 9, 9, 9, 9 bits in the layers from z to the image"
+    assert output == str(path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert (document["name"], document["dataset"]) == (finished.stem, "none")
+    assert unpack(document).image_size == 32
+
+
+def test_export_of_weights_that_eight_bits_can_tell(finished, tmp_path):
+    path = tmp_path / "small.safetensors"
+    assert cli.main(["export", "--run", str(finished), "--output", str(path), "--half", "--bits", "8"]) == 0
+    weight = load_generator(path).layers[0][0].weight[:, 0].flatten()
+    steps = weight / (weight.abs().max() / 127)
+    assert (steps - steps.round()).abs().max() < 0.1  # but for float16
+    before = load_generator(finished).layers[0][0].weight[:, 0].flatten()
+    steps = before / (before.abs().max() / 127)
+    assert (steps - steps.round()).abs().max() > 0.2
+
+
+def test_the_data_set_of_a_run_or_of_released_weights_is_known(finished):
+    assert cli.trained_on(finished) == load_config(finished)["data"]["name"]
+    assert cli.trained_on(Path("fashion-mnist-32")) == "fashion-mnist"
+    assert cli.trained_on(finished / "checkpoint.safetensors") == ""
 
 
 def test_evaluate_stores_and_prints_every_score(enough, tmp_path, capsys):
@@ -576,9 +606,17 @@ def test_weights_that_are_not_finite_make_no_picture(capsys, tmp_path):
 
 
 def test_export_to_another_kind_of_file(capsys, finished, tmp_path):
-    assert_refused(capsys, ["export", "--run", finished, "--output", tmp_path / "a.pt"], "must end in .onnx or .safete")
+    assert_refused(
+        capsys, ["export", "--run", finished, "--output", tmp_path / "a.pt"], "must end in .onnx, .safetensors or"
+    )
     assert list(tmp_path.iterdir()) == []
-    for ending in ("onnx", "safetensors"):
+    for options, message in [
+        (["a.onnx", "--bits", "9"], "--bits goes with a .json or a .safetensors file, not with .*a.onnx"),
+        (["a.safetensors", "--data", "cats"], "--data goes with a .json file, not with .*a.safetensors"),
+    ]:
+        wrong = ["export", "--run", finished, "--output", tmp_path / options[0], *options[1:]]
+        assert_refused(capsys, wrong, message)
+    for ending in ("onnx", "safetensors", "json"):
         path = f"/proc/nowhere/a.{ending}"
         assert_refused(capsys, ["export", "--run", finished, "--output", path], f"cannot write {path}")
 

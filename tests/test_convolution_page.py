@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SCRIPTS = [
     "convolution-arithmetic.js",
-    "convolution-controls.js",
     "convolution-matrix.js",
     "convolution-views.js",
     "convolution.js",
@@ -360,7 +359,7 @@ def test_it_fits_a_phone(show, size, name):
                 continue
             assert box["x"] >= inside["x"] - 0.5, one.evaluate("one => one.outerHTML")
             assert box["x"] + box["width"] <= inside["x"] + inside["width"] + 0.5, one.evaluate("one => one.outerHTML")
-    heights = page.locator(f".explorer-button, {SLIDERS}, .convolution-choice label, select").evaluate_all(
+    heights = page.locator(f".explorer-button, {SLIDERS}, .explorer-choice label, select").evaluate_all(
         "all => all.map(one => one.getBoundingClientRect().height)"
     )
     assert min(heights) >= 40
@@ -400,7 +399,7 @@ def test_print_and_pages_without_scripts_show_the_still_picture(show, opened, ad
 
 
 def test_the_scripts_are_small_plain_and_our_own():
-    texts = {name: (SOURCES / name).read_text(encoding="utf-8") for name in SCRIPTS}
+    texts = {name: (SOURCES / name).read_text(encoding="utf-8") for name in (*SCRIPTS, "controls.js")}
     assert sorted(path.name for path in SOURCES.glob("convolution*.js")) == SCRIPTS
     assert sum(len(script.encode()) for script in texts.values()) < 60_000
     for name, script in texts.items():

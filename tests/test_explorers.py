@@ -174,7 +174,7 @@ BROKEN = {
     "few-bytes": json.dumps(RUNS | {"points": POINTS + 1}),
 }
 WRONG = {
-    "kind": (use("scruber", ALT, DATA), "there is no kind 'scruber'; known are convolution, scrubber"),
+    "kind": (use("scruber", ALT, DATA), "there is no kind 'scruber'; known are convolution, latent, scrubber"),
     "alt": (use("scrubber", DATA), "this scrubber needs the option :alt:, a sentence that says what"),
     "empty-alt": (use("scrubber", ":alt:", DATA), "this scrubber needs the option :alt:"),
     "data": (use("scrubber", ALT), "this scrubber needs the option :data:, a JSON file of explorers"),

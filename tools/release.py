@@ -15,6 +15,7 @@ import torch
 from dcgan_lib import checkpoint, data, features, images, latent, metrics
 from dcgan_lib.config import RECIPES
 from dcgan_lib.files import atomic_write, write_json
+from dcgan_lib.page_generator import round_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 BY_REVOY = (
@@ -47,7 +48,7 @@ A DCGAN generator for {size} x {size} images, trained from scratch on `{dataset}
 | training data | `{dataset}`, {count:,} images |
 | training | {steps:,} steps, {seen:,} images, {minutes:.0f} minutes on {hardware} |
 | seed | {seed} |
-| weights | averaged over training (half-life {half_life:,.0f} images), stored as float16 |
+| weights | averaged over training (half-life {half_life:,.0f} images), rounded to 8 bits, stored as float16 |
 | software | torch {torch} |
 
 {credit}
@@ -108,6 +109,7 @@ def main() -> None:
     last = records[-1]
     target = checkpoint.PRETRAINED / f"{options.name}.safetensors"
     networks = {"generator": checkpoint.load_generator(options.run)}
+    round_weights(networks["generator"])  # what a page runs, within its bytes, is then this very network
     checkpoint.save_weights(target, networks, last["step"], dtype=torch.float16)
 
     generator = checkpoint.load_generator(target)

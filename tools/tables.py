@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -90,17 +91,17 @@ def _store_cell(store: dict[str, Any]) -> str:
 def recipe_table() -> str:
     """The final of the search for a recipe: Frechet distances over the seeds."""
     search = load_recipe_search()
-    plain, default = search.finalists["plain"], search.finalists["default"]
     columns = {
-        "paper, as published": ("paper", "average"),
-        "paper, tuned": (plain, "generator"),
-        "paper, tuned and averaged": (plain, "average"),
-        "default": (default, "average"),
+        "paper, as published": ("published", "generator"),
+        "paper, tuned": ("plain", "generator"),
+        "paper, tuned and averaged": ("plain", "average"),
+        "default": ("default", "average"),
     }
     lines = [f"| Frechet distance | {' | '.join(columns)} | real images |", f"|---|{'---|' * (len(columns) + 1)}"]
     for name, task in search.tasks.items():
         cells = [
-            _spread([getattr(run, kind)[-1] for run in search.of(name, trial)]) for trial, kind in columns.values()
+            _spread([getattr(run, kind)[-1] for run in search.of(name, search.finalists[who][name])])
+            for who, kind in columns.values()
         ]
         lines.append(f"| {name}, {task['images']:,} images | {' | '.join(cells)} | {task['floor']:.2f} |")
     return "\n".join(lines)
@@ -114,7 +115,45 @@ def _spread(values: list[float]) -> str:
     return f"{mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-TABLES = {"throughput": throughput_table, "overheads": overheads_table, "recipe": recipe_table}
+def explorer_table() -> str:
+    """What the latent explorer of a page weighs and how fast it is."""
+    stored = json.loads((ROOT / "benchmarks" / "results" / "latent-explorer.json").read_text(encoding="utf-8"))
+    names = list(next(iter(stored["screens"].values())))
+    lines = [f"| on the page | {' | '.join(f'`{name}`' for name in names)} |", "|---" * (len(names) + 1) + "|"]
+    for title, cell in _EXPLORER_ROWS.items():
+        lines.append(f"| {title} | {' | '.join(cell(stored, name) for name in names)} |")
+    return "\n".join(lines)
+
+
+def _chosen(stored: dict[str, Any], name: str) -> dict[str, Any]:
+    return stored["generators"][name]["precision"][-1]
+
+
+def _slowest(stored: dict[str, Any], name: str, what: str) -> float:
+    return max(times[name]["image"][what] for times in stored["screens"].values())
+
+
+_EXPLORER_ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
+    "weights, bytes": lambda stored, name: f"{_chosen(stored, name)['bytes'] / 1e6:.2f} MB",
+    "rounded to 8 bits before their release": lambda stored, name: (
+        f"{_chosen(stored, f'{name}-rounded')['bytes'] / 1e6:.2f} MB"
+    ),
+    "grey levels of 255 from PyTorch: mean, worst": lambda stored, name: (
+        f"{_chosen(stored, name)['mean_error']:.2f}, {_chosen(stored, name)['worst_error']:.1f}"
+    ),
+    "one picture: median, 95 % of them": lambda stored, name: (
+        f"{_slowest(stored, name, 'median_ms'):.1f} ms, {_slowest(stored, name, 'p95_ms'):.1f} ms"
+    ),
+    "first picture, after opening the page": lambda stored, name: (
+        f"{max(times[name]['first_picture_ms'] for times in stored['screens'].values()) / 1000:.1f} s"
+    ),
+}
+TABLES = {
+    "throughput": throughput_table,
+    "overheads": overheads_table,
+    "explorer": explorer_table,
+    "recipe": recipe_table,
+}
 
 
 def with_tables(text: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from dcgan_lib.page_generator import unpack
 from dcgan_lib.plots.look import BookFigure
 from dcgan_lib.plots.ring import ring_frames
 from dcgan_lib.ring import GOOD_RADIUS, Coverage, Frame, Ring
@@ -15,6 +17,8 @@ from dcgan_lib.ring_recording import UnpackedRun, unpack_real, unpack_runs
 
 from convolution_kind import OPTIONS as CONVOLUTION_OPTIONS
 from convolution_kind import draw_setting
+from latent_kind import OPTIONS as LATENT_OPTIONS
+from latent_kind import draw_view, released_generator, settle_view
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,19 @@ class Kind:
         check: Raises ValueError, KeyError or TypeError for data that it cannot show; None if it takes no data.
         still: Draws the still picture from the data and the settings; None if each use must name a poster.
         options: The directive's options of this kind alone -> how they are converted (as in docutils).
+        settle: Completes the settings from the data; raises ValueError for those that do not go with it.
+        made: For data that are no file of the book: a name and a folder -> the file, made there, and what it
+            was made from; or ValueError.
+        parts: Shared scripts and style sheets that it uses besides ``explorers``.
     """
 
     label: str
     check: Callable[[Any], None] | None = None
     still: Callable[[Any, Mapping[str, Any]], BookFigure] | None = None
     options: Mapping[str, Callable[[str | None], Any]] = field(default_factory=dict)
+    settle: Callable[[Any, Mapping[str, Any]], dict[str, Any]] | None = None
+    made: Callable[[str, Path], tuple[Path, list[Path]]] | None = None
+    parts: tuple[str, ...] = ()
 
 
 # --- scrubber: recorded runs of a GAN on a ring of Gaussians ---------------------------------------------------------
@@ -76,6 +87,15 @@ def _last_frame(data: Mapping[str, Any], run: UnpackedRun) -> Frame:
 
 
 KINDS = {
-    "convolution": Kind("Convolution explorer", still=draw_setting, options=CONVOLUTION_OPTIONS),
+    "convolution": Kind("Convolution explorer", still=draw_setting, options=CONVOLUTION_OPTIONS, parts=("controls",)),
+    "latent": Kind(
+        "Latent explorer",
+        check=unpack,
+        still=draw_view,
+        options=LATENT_OPTIONS,
+        settle=settle_view,
+        made=released_generator,
+        parts=("controls",),
+    ),
     "scrubber": Kind("Recorded training runs", check=check_runs, still=draw_runs),
 }

@@ -17,7 +17,7 @@ Options that every kind has:
 ``:name:``
     The target for ``{numref}``.
 ``:data:``
-    A JSON file of ``book/explorers``, without the ending. A kind says whether it needs one.
+    A JSON file of ``book/explorers``, without the ending. A kind says whether it needs one, and may make it.
 ``:poster:``
     The still picture, a path as in ``{figure}``. Without it the kind draws one while the book is built.
 
@@ -36,6 +36,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -90,23 +91,33 @@ class ExplorerDirective(SphinxDirective):
         if not (self.options.get("alt") or "").strip():
             raise ValueError(f"this {name} needs the option :alt:, a sentence that says what its still picture shows")
         settings = {option: self.options[option] for option in kind.options if option in self.options}
-        data = self._data(name, kind)
-        place = explorer(kind=name, label=kind.label, settings=settings, data=self.options.get("data"))
+        file, data = self._data(name, kind)
+        if kind.settle is not None:
+            settings = kind.settle(data, settings)
+        given = self.options.get("data")
+        place = explorer(kind=name, label=kind.label, settings=settings, data=given, file=str(file))
         place += self._still(name, kind, data, settings)
         for file in _files(Path(self.env.app.srcdir) / self.config.explorers_path, name):
             self.env.note_dependency(str(file))
         return self._captioned(place)
 
-    def _data(self, name: str, kind: Kind) -> Any:
-        """Read and check the data, so that a page never meets a wrong file."""
+    def _data(self, name: str, kind: Kind) -> tuple[Path | None, Any]:
+        """Read and check the data, so that a page never meets a wrong file; return its path as well."""
         wanted = self.options.get("data")
         if "data" in self.options and kind.check is None:
             raise ValueError(f"a {name} takes no :data:")
         if not wanted:
             if kind.check is not None:
                 raise ValueError(f"this {name} needs the option :data:, a JSON file of {self.config.explorers_path}")
-            return None
-        path = _data_path(self.env.app, wanted)
+            return None, None
+        path = Path(self.env.app.srcdir) / self.config.explorers_path / f"{wanted}.json"
+        if kind.made is not None and not path.exists():
+            try:
+                path, sources = kind.made(wanted, Path(self.env.doctreedir) / FOLDER)
+                for source in sources:
+                    self.env.note_dependency(str(source))
+            except ValueError as error:
+                raise ValueError(f"the data {wanted!r} would be {path}, there is no such file, {error}") from error
         self.env.note_dependency(str(path))
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -117,7 +128,7 @@ class ExplorerDirective(SphinxDirective):
         except (ValueError, KeyError, TypeError) as error:
             what = error if isinstance(error, ValueError) else repr(error)
             raise ValueError(f"{path} does not hold what a {name} shows: {what}") from error
-        return data
+        return path, data
 
     def _still(self, name: str, kind: Kind, data: Any, settings: dict[str, Any]) -> nodes.image:
         """The still picture: the poster, or else what the kind draws."""
@@ -161,15 +172,12 @@ class ExplorerDirective(SphinxDirective):
         return figure
 
 
-def _data_path(app: Sphinx, name: str) -> Path:
-    return Path(app.srcdir) / app.config.explorers_path / f"{name}.json"
-
-
 def _files(folder: Path, *kinds: str) -> list[Path]:
     """Return the scripts and style sheets that explorers need, what all share first; KIND-*.js come before KIND.js."""
     files: list[Path] = []
+    parts = sorted({part for kind in kinds for part in KINDS[kind].parts})
     for ending in ("js", "css"):
-        for stem in (SHARED, *kinds):
+        for stem in (SHARED, *parts, *kinds):
             files += [*sorted(folder.glob(f"{stem}-*.{ending}")), folder / f"{stem}.{ending}"]
     return [file for file in files if file.exists()]
 
@@ -180,7 +188,7 @@ def visit_html(self: HTML5Translator, node: explorer) -> None:
     if node["settings"]:
         attributes["data-settings"] = json.dumps(node["settings"], sort_keys=True)
     if node["data"]:
-        digest = hashlib.sha256(_data_path(self.builder.app, node["data"]).read_bytes()).hexdigest()[:8]
+        digest = hashlib.sha256(Path(node["file"]).read_bytes()).hexdigest()[:8]
         attributes |= {"data-data": node["data"], "data-version": digest}
     self.body.append(self.starttag(node, "div", CLASS="explorer", **attributes))
 
@@ -203,14 +211,22 @@ def add_assets(app: Sphinx, page: str, template: str, context: dict[str, Any], d
     kinds = sorted({place["kind"] for place in places})
     target = Path(app.outdir) / "_static" / FOLDER
     for file in _files(Path(app.srcdir) / app.config.explorers_path, *kinds):
-        _write(target / file.name, file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        _write(target / file.name, _without_comments(text) if file.suffix == ".js" else text)
         if file.suffix == ".js":
             app.add_js_file(f"{FOLDER}/{file.name}", loading_method="defer")
         else:
             app.add_css_file(f"{FOLDER}/{file.name}")
-    for name in sorted({place["data"] for place in places if place["data"]}):
-        compact = json.dumps(json.loads(_data_path(app, name).read_text(encoding="utf-8")), separators=(",", ":"))
+    for name, file in sorted({(place["data"], place["file"]) for place in places if place["data"]}):
+        compact = json.dumps(json.loads(Path(file).read_text(encoding="utf-8")), separators=(",", ":"))
         _write(target / f"{name}.data.js", f"explorers.receive({json.dumps(name)},{compact});\n")
+
+
+def _without_comments(script: str) -> str:
+    """A script without the lines that are nothing but comments, and without indentation: a quarter less to load."""
+    script = re.sub(r"^[ \t]*/\*\*?.*?\*/[ \t]*\n", "", script, flags=re.DOTALL | re.MULTILINE)
+    lines = (line.strip() for line in script.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
 
 
 def _write(path: Path, text: str) -> None:

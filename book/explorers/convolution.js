@@ -8,7 +8,8 @@
 
 explorers.define("convolution", (explorer) => {
   const { element, toggle, select } = explorers;
-  const { LIMITS, FORMULAS, explainImpossible, Example, pytorchLine, makeViews, makeCopyButton, button, choice, slider } = explorers.convolution;
+  const { LIMITS, FORMULAS, explainImpossible, Example, pytorchLine, makeViews } = explorers.convolution;
+  const { makeCopyButton, button, choice, slider } = explorers.controls;
   const NAMES = {
     size: "Input size", kernel: "Kernel", stride: "Stride",
     padding: "Padding", dilation: "Dilation", output_padding: "Output padding",

@@ -104,11 +104,11 @@ window.explorers = (() => {
     pen.scale(ratio, ratio);
   }
 
-  /** Call back with the place of a pressed mouse, pen or finger, as a share of the width, while it moves. */
+  /** Call back with the place of a pressed mouse, pen or finger, as shares of width and height, while it moves. */
   function onDrag(target, callback) {
     const report = (event) => {
       const box = target.getBoundingClientRect();
-      callback((event.clientX - box.left) / box.width, box.width);
+      callback((event.clientX - box.left) / box.width, box.width, (event.clientY - box.top) / box.height);
     };
     target.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;

@@ -1,49 +1,54 @@
 /**
- * Controls of the convolution explorer: radio buttons side by side, sliders that say their number, buttons.
+ * Controls that several kinds of explorers share: radio buttons side by side, sliders that say their number, buttons.
  */
 "use strict";
 
-Object.assign(explorers.convolution, (() => {
+explorers.controls = (() => {
   const { element } = explorers;
   let groups = 0;
 
   /** Radio buttons side by side. `options` are [value, text] pairs. */
   function choice(legend, options, onChange) {
-    const name = `convolution-${groups += 1}`; // a group of its own, on a page with several explorers
+    const name = `explorer-choice-${groups += 1}`; // a group of its own, on a page with several explorers
     const boxes = options.map(([value, text]) => {
       const box = element("input", { type: "radio", name, value: String(value) });
       box.addEventListener("change", () => onChange(value));
       return [value, box, element("label", {}, box, element("span", {}, text))];
     });
     return {
-      element: element("fieldset", { className: "convolution-choice" }, element("legend", {}, legend), ...boxes.map(([, , label]) => label)),
+      element: element("fieldset", { className: "explorer-choice" }, element("legend", {}, legend), ...boxes.map(([, , label]) => label)),
       set: (now) => { for (const [value, box] of boxes) box.checked = value === now; },
     };
   }
 
-  /** A slider over whole numbers, with its name and its value above it. */
-  function slider(name, [min, max], onChange) {
+  /** A slider with its name and its value above it; over whole numbers, or with another step and way to write them. */
+  function slider(name, [min, max], onChange, step = 1, written = String) {
     const shown = element("output");
-    const range = element("input", { type: "range", min, max, step: 1, "aria-label": name });
+    const range = element("input", { type: "range", min, max, step, "aria-label": name });
+    const show = () => {
+      shown.textContent = written(range.valueAsNumber);
+      if (written !== String) range.setAttribute("aria-valuetext", shown.textContent);
+    };
     range.addEventListener("input", () => {
-      shown.textContent = range.value;
+      show();
       onChange(range.valueAsNumber);
     });
     return {
-      element: element("label", { className: "convolution-slider" }, element("span", {}, name, shown), range),
-      set: (value) => { range.value = shown.textContent = value; },
+      element: element("label", { className: "explorer-slider" }, element("span", {}, name, shown), range),
+      range,
+      set: (value) => { range.value = value; show(); },
     };
   }
 
   function button(text, onClick) {
-    const made = element("button", { type: "button", className: "explorer-button convolution-button" }, text);
+    const made = element("button", { type: "button", className: "explorer-button explorer-text-button" }, text);
     made.addEventListener("click", onClick);
     return made;
   }
 
   /** A button that copies what stands in an element, or selects it where nothing may be copied. */
-  function makeCopyButton(source, explorer) {
-    const made = button("Copy", async () => {
+  function makeCopyButton(source, explorer, name = "Copy") {
+    const made = button(name, async () => {
       let done = "Copied";
       try {
         await navigator.clipboard.writeText(source.textContent);
@@ -53,10 +58,10 @@ Object.assign(explorers.convolution, (() => {
       }
       made.textContent = done;
       explorer.announce(`${done}: ${source.textContent}`);
-      setTimeout(() => { made.textContent = "Copy"; }, 2000);
+      setTimeout(() => { made.textContent = name; }, 2000);
     });
     return made;
   }
 
   return { choice, slider, button, makeCopyButton };
-})());
+})();
