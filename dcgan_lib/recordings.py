@@ -270,7 +270,7 @@ class RecipeRun:
         trial: How: a key of ``RecipeSearch.trials``.
         seed: Seed of the run and of the initial weights.
         images: Images seen at each measurement.
-        seconds: Processor time of training until then, on one core.
+        seconds: Training time until then, on one core: processor time, or in the oldest runs that of a clock.
         generator: Frechet distance of the generator of that step, 5,000 samples.
         average: The same of the averaged generator; None where weights were not averaged.
         present: Factor -> number of its values that the last generator makes (the averaged one, if there is one).

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import vivid_generator
 from torch.testing import assert_close
 
 from dcgan_lib import images, latent
 from dcgan_lib.errors import UserError
-from dcgan_lib.models import build_generator
 from dcgan_lib.widgets import LatentArithmetic, LatentGrid, LatentWalk, latent_arithmetic, latent_explorer, latent_grid
 from dcgan_lib.widgets import latent_walk as make_walk
 
@@ -22,11 +22,7 @@ LATENT_DIM = 6
 
 @pytest.fixture(scope="module")
 def generator():
-    network = build_generator(image_size=32, channels=3, latent_dim=LATENT_DIM, width=4)
-    with torch.no_grad():
-        network(latent.sample_latent(64, LATENT_DIM, seed=1))
-        network.layers[-1][0].weight *= 30  # untrained, all images are nearly the same grey
-    return network.eval()
+    return vivid_generator(LATENT_DIM)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import torch
 
 from dcgan_lib.config import TrainingConfig
 from dcgan_lib.data import ImageDataset
+from dcgan_lib.latent import sample_latent
 from dcgan_lib.models import build_discriminator, build_generator, init_weights
 
 CONFIG = TrainingConfig(
@@ -43,6 +44,16 @@ def networks(channels: int = 1, seed: int = 0, batch_norm: bool = True):
     generator = build_generator(32, channels, latent_dim=6, width=4)
     discriminator = build_discriminator(32, channels, width=4, batch_norm=batch_norm)
     return init_weights(generator, seed), init_weights(discriminator, seed + 1)
+
+
+def vivid_generator(latent_dim: int):
+    """A generator of 32 x 32 colour images in evaluation mode, untrained, whose images differ visibly."""
+    network = build_generator(32, 3, latent_dim, width=4)
+    with torch.no_grad():
+        network(sample_latent(64, latent_dim, seed=1))
+        # Untrained, all images are nearly the same grey: more contrast makes every move visible.
+        network.layers[-1][0].weight *= 30
+    return network.eval()
 
 
 @contextlib.contextmanager

@@ -54,7 +54,6 @@ class LatentGrid(LatentView):
             raise UserError(f"seeds go from 0 to {MAX_SEED}, got {seed} and the {count - 1} that follow")
         super().__init__(generator, size)
         self.explorer: LatentExplorer | None = None
-        self._chosen = seed
         self.first = seed_box(seed, "first seed")
         self.first.max = MAX_SEED + 1 - count
         self.samples = tuple(ipywidgets.Image(format="png", width=size, height=size) for _ in range(count))
