@@ -34,7 +34,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 from training_runs import processor
 
-from dcgan_lib import checkpoint, data, images, latent, losses, metrics, models, training
+from dcgan_lib import checkpoint, data, images, latent, losses, metrics, models, recordings, training
 from dcgan_lib.config import RECIPES, TrainingConfig
 from dcgan_lib.files import write_json
 
@@ -93,6 +93,7 @@ def relativistic(real_logits: Tensor, fake_logits: Tensor) -> losses.GANLosses:
 
 
 AVERAGED = {"average_half_life": 20_000.0}
+PAPERS_ADAM = {"learning_rate": 2e-4, "beta1": 0.5, "beta2": 0.999}
 TRIALS = {
     # The paper's recipe and its tuning. Averaging does not act on training: one run gives both rows.
     "paper": Trial("as published", "paper", AVERAGED),
@@ -130,6 +131,10 @@ TRIALS = {
     "variety, rate x 2": Trial("faster", "r1", {"learning_rate": 2e-3}, minibatch_std=True),
     "variety, resize": Trial("no transposed convolutions", "r1", minibatch_std=True, upsampling="resize"),
     "variety, gamma x 4": Trial("a stronger penalty", "r1", {"r1_gamma": 2.0}, minibatch_std=True),
+    # One ingredient at a time taken out again; "r1" is the one without variety.
+    "variety, no penalty": Trial("no penalty on slopes", "r1", {"r1_gamma": 0.0}, minibatch_std=True),
+    "variety, batch norm": Trial("batch norm in D", "r1", batch_norm=True, minibatch_std=True),
+    "variety, paper's Adam": Trial("Adam as in the paper", "r1", PAPERS_ADAM, minibatch_std=True),
     "r1, batch norm": Trial("the penalty with batch norm in D", "r1", batch_norm=True),
 }
 
@@ -179,7 +184,8 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
             )
             print(task_name, trial_name, seed, json.dumps(measured[-1]), flush=True)
         judged = checkpoint.load_generator(folder)
-    images.save_png(latent.sample(judged, 16, seed=0), samples_path(task_name, trial_name, seed))
+    # Without gaps, so that the chapter can cut it.
+    images.save_png(latent.sample(judged, 16, seed=0), samples_path(task_name, trial_name, seed), padding=0)
     return {
         "task": task_name,
         "trial": trial_name,
@@ -196,7 +202,7 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
 
 def samples_path(task: str, trial: str, seed: int) -> Path:
     """Where the first sixteen samples of a run are kept."""
-    words = trial.replace("/", "over").replace(",", "").split()
+    words = trial.replace("/", "over").replace(",", "").replace("'", "").split()
     return RESULTS.parent / "recipe-search" / f"{'-'.join([task, *words, str(seed)])}.png"
 
 
@@ -215,7 +221,18 @@ def store(row: dict[str, Any]) -> None:
         rows = load_rows()
         rows = [old for old in rows if any(old[name] != row[name] for name in key)] + [row]
         write_json(RESULTS, {"rows": sorted(rows, key=lambda each: [each[name] for name in key])})
-        write_json(RECORDED, summarise(rows))
+        record(rows)
+
+
+def record(rows: list[dict[str, Any]]) -> None:
+    """Write what the chapter shows: the summary, and samples of the finalists where they were all trained here."""
+    write_json(RECORDED, summarise(rows))
+    for task in TASKS:
+        paths = [samples_path(task, trials[task], seed=0) for trials in FINALISTS.values()]
+        if all(path.exists() for path in paths):
+            samples = [recordings.cut(path, TASKS[task].image_size).flatten(0, 1) for path in paths]
+            picture = RECORDED.with_name(f"recipe-{task}.png")
+            images.save_png(torch.cat(samples), picture, columns=len(samples[0]), padding=0)
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:

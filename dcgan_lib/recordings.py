@@ -55,7 +55,7 @@ def load_recording(name: str) -> Recording:
         raise UserError(f"there is no recorded run {name!r}; choose from {', '.join(stored['runs'])}")
     run, size = stored["runs"][name], stored["data"]["image_size"]
     # A row for each stage, a column for each latent vector.
-    samples = dict(zip(stored["stages"], _cut(FOLDER / f"training-{name}.png", size), strict=True))
+    samples = dict(zip(stored["stages"], cut(FOLDER / f"training-{name}.png", size), strict=True))
     return Recording(run["title"], run["training"], run["records"], samples, stored["hardware"])
 
 
@@ -127,7 +127,7 @@ def load_upsampling_runs() -> UpsamplingRuns:
         runs.append(UpsamplingRun(**run, spectrum=None if spectrum is None else torch.tensor(spectrum)))
     ways = list(dict.fromkeys(run.upsampling for run in runs))
     about, size, time = stored["data"], stored["image_size"], stored["time"]
-    pictures = {name: _cut(FOLDER / f"checkerboard-{name}.png", size) for name in about}
+    pictures = {name: cut(FOLDER / f"checkerboard-{name}.png", size) for name in about}
     names = ("recipe", "width", "image_size", "batch_size", "scored")
     return UpsamplingRuns(
         runs=runs,
@@ -144,8 +144,8 @@ def _by_period(scores: Mapping[str, float]) -> dict[int, float]:
     return {int(period): score for period, score in scores.items()}
 
 
-def _cut(path: Path, size: int) -> Tensor:
-    """Cut a picture, a grid of images without gaps, into (rows, columns, channels, size, size)."""
+def cut(path: Path, size: int) -> Tensor:
+    """Cut a picture, a grid of images without gaps, into uint8 (rows, columns, channels, size, size)."""
     with Image.open(path) as picture:
         grid = torch.from_numpy(np.array(picture))
     grid = grid[..., None] if grid.ndim == 2 else grid
@@ -298,6 +298,8 @@ class RecipeSearch:
             for it.
         runs: By task, trial and seed.
         hardware: Where they ran.
+        samples: Task -> who of the finalists -> the first samples of its run with seed 0, uint8 (N, C, S, S), of the
+            averaged generator; of the tasks that have a final.
     """
 
     tasks: Mapping[str, Mapping[str, Any]]
@@ -305,6 +307,7 @@ class RecipeSearch:
     finalists: Mapping[str, Mapping[str, str]]
     runs: list[RecipeRun]
     hardware: list[str]
+    samples: Mapping[str, Mapping[str, Tensor]]
 
     def of(self, task: str, trial: str) -> list[RecipeRun]:
         """The runs of one trial on one task, by seed."""
@@ -314,4 +317,9 @@ class RecipeSearch:
 def load_recipe_search() -> RecipeSearch:
     """Load what ``benchmarks/recipe_search.py`` measured."""
     stored = json.loads((FOLDER / "recipe-search.json").read_text(encoding="utf-8"))
-    return RecipeSearch(**stored | {"runs": [RecipeRun(**run) for run in stored["runs"]]})
+    samples = {}
+    for name, task in stored["tasks"].items():
+        path = FOLDER / f"recipe-{name}.png"
+        if path.exists():
+            samples[name] = dict(zip(stored["finalists"], cut(path, task["image_size"]), strict=True))
+    return RecipeSearch(**stored | {"runs": [RecipeRun(**run) for run in stored["runs"]], "samples": samples})
