@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -63,12 +64,12 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A recipe, what is changed in it, and the names of functions of this file that change the discriminator."""
+    """A recipe, what is changed in it, and functions that change the discriminator before its weights are drawn."""
 
     why: str
     recipe: str
     changes: dict[str, Any] = field(default_factory=dict)
-    ideas: tuple[str, ...] = ()
+    ideas: tuple[Callable[[models.Discriminator], None], ...] = ()
     batch_norm: bool | None = None
     minibatch_std: bool = False
     upsampling: models.Upsampling = "transposed"
@@ -114,8 +115,8 @@ TRIALS = {
     "r1, variety": Trial("D sees how much a batch varies", "r1", minibatch_std=True),
     "r1, translation": Trial("D sees every image shifted", "r1", {"translation": 0.125}),
     "r1, relativistic": Trial("D compares pairs", "r1", {"loss": "relativistic"}),
-    "r1, spectral norm": Trial("bounded slopes besides the penalty", "r1", ideas=("bound_slopes",)),
-    "spectral norm": Trial("bounded slopes instead of the penalty", "r1", {"r1_gamma": 0.0}, ("bound_slopes",)),
+    "r1, spectral norm": Trial("bounded slopes besides the penalty", "r1", ideas=(bound_slopes,)),
+    "spectral norm": Trial("bounded slopes instead of the penalty", "r1", {"r1_gamma": 0.0}, (bound_slopes,)),
     "r1, hinge": Trial("another loss", "r1", {"loss": "hinge"}),
     "r1, noise": Trial("instance noise besides the penalty", "r1", {"instance_noise": 0.1}),
     "r1, long average": Trial("a longer average of the weights", "r1", {"average_half_life": 80_000.0}),
@@ -157,7 +158,7 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
     options = {"batch_norm": batch_norm, "minibatch_std": trial.minibatch_std}
     discriminator = models.build_discriminator(task.image_size, channels, width, **options)
     for idea in trial.ideas:
-        globals()[idea](discriminator)
+        idea(discriminator)
     models.init_weights(generator, 2 * seed)
     models.init_weights(discriminator, 2 * seed + 1)
     measured, spent = [], 0.0
@@ -193,7 +194,8 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
         "measured": measured,
         "floor": scores["generator"].frechet.floor,
         "setup": asdict(task)
-        | {"training": asdict(config), "discriminator": options, "upsampling": trial.upsampling, "ideas": trial.ideas},
+        | {"training": asdict(config), "discriminator": options, "upsampling": trial.upsampling}
+        | {"ideas": [idea.__name__ for idea in trial.ideas]},
         "threads": torch.get_num_threads(),
         "hardware": processor(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
