@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from dcgan_lib import losses, models, recordings
+from dcgan_lib import data, losses, metrics, models, recordings
 from dcgan_lib.config import RECIPES
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -76,7 +76,6 @@ def test_every_kind_of_trial_trains(name, monkeypatch, tmp_path):
     monkeypatch.setattr(recipe_search, "FRACTIONS", (2, 1))
     load = recipe_search.data.load_dataset
     monkeypatch.setattr(recipe_search.data, "load_dataset", lambda data, size: load(data, size, limit=800))
-    monkeypatch.setattr(recipe_search.metrics, "evaluate", quick_evaluation(recipe_search.metrics.evaluate))
     row = recipe_search.run_trial("small", name, seed=1)
     assert [each["images"] for each in row["measured"]] == [128, 256]
     assert row["measured"][0]["generator"] != row["measured"][1]["generator"]
@@ -84,8 +83,14 @@ def test_every_kind_of_trial_trains(name, monkeypatch, tmp_path):
         assert grid.size == (8 * 32, 2 * 32)  # two rows of eight, without gaps
 
 
-def quick_evaluation(evaluate):
-    return lambda generator, dataset: evaluate(generator, dataset, samples=200)
+def test_the_scores_are_those_of_an_evaluation():
+    dataset = data.load_dataset("cats", 32, limit=400)
+    generator = models.build_generator(32, 3, width=4).eval()
+    judge, expected = recipe_search.Judge(dataset), metrics.evaluate(generator, dataset)
+    found = judge.scores(generator)
+    assert found["frechet_distance"] == pytest.approx(expected.frechet.value, rel=1e-6)
+    assert judge.floor == pytest.approx(expected.frechet.floor, rel=1e-9)
+    assert found["present"] == {name: factor.present for name, factor in expected.factors.factors.items()}
 
 
 def test_spectral_norm_bounds_every_kernel():
