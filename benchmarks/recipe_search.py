@@ -243,10 +243,10 @@ def store(row: dict[str, Any]) -> None:
 
 
 def record(rows: list[dict[str, Any]]) -> None:
-    """Write what the chapter shows: the summary, and samples of the finalists where they were all trained here."""
+    """Write what the chapter shows: the summary, and samples of finalists where these were trained here."""
     write_json(RECORDED, summarise(rows))
     for task in TASKS:
-        paths = [samples_path(task, trials[task], seed=0) for trials in FINALISTS.values()]
+        paths = [samples_path(task, FINALISTS[who][task], seed=0) for who in recordings.SHOWN_FINALISTS]
         if all(path.exists() for path in paths):
             samples = [recordings.cut(path, TASKS[task].image_size).flatten(0, 1) for path in paths]
             picture = RECORDED.with_name(f"recipe-{task}.png")

@@ -16,6 +16,8 @@ from torch import Tensor
 from dcgan_lib.errors import UserError
 
 FOLDER = Path(__file__).parent / "recorded"
+SHOWN_FINALISTS = ("plain", "default")
+"""Whose samples of the search for a recipe are kept."""
 
 
 @dataclass(frozen=True)
@@ -298,8 +300,8 @@ class RecipeSearch:
             for it.
         runs: By task, trial and seed.
         hardware: Where they ran.
-        samples: Task -> who of the finalists -> the first samples of its run with seed 0, uint8 (N, C, S, S), of the
-            averaged generator; of the tasks that have a final.
+        samples: Task -> who of ``SHOWN_FINALISTS`` -> the first samples of its run with seed 0, uint8 (N, C, S, S), of
+            the averaged generator; of the tasks that have a final.
     """
 
     tasks: Mapping[str, Mapping[str, Any]]
@@ -321,5 +323,5 @@ def load_recipe_search() -> RecipeSearch:
     for name, task in stored["tasks"].items():
         path = FOLDER / f"recipe-{name}.png"
         if path.exists():
-            samples[name] = dict(zip(stored["finalists"], cut(path, task["image_size"]), strict=True))
+            samples[name] = dict(zip(SHOWN_FINALISTS, cut(path, task["image_size"]), strict=True))
     return RecipeSearch(**stored | {"runs": [RecipeRun(**run) for run in stored["runs"]], "samples": samples})
