@@ -54,12 +54,8 @@ class TrainOptions:
     """Folder of the run: configuration, metrics, sample grids, checkpoints. None: runs/DATA-SIZE, e.g. runs/cats-64."""
     resume: bool = False
     """Continue the run in --output with its own options; --minutes and --steps are totals and may be raised."""
-    start_from: Path | None = None
-    """Let the generator start from these weights instead of random ones: of a run directory, a .safetensors file, or
-    released ones such as cats-64. The discriminator, whose weights are seldom passed on, starts anew."""
     width: int | None = None
-    """Channels next to the image. None: those of --start-from, or else 64 on a GPU, 32 on a CPU. The paper's networks
-    have 128."""
+    """Channels next to the image. None: 64 on a GPU, 32 on a CPU. The paper's networks have 128."""
     latent_dim: int = 100
     """Length of the latent vectors."""
     upsampling: Upsampling = "transposed"
@@ -161,13 +157,12 @@ def _train(options: TrainOptions, device: torch.device, talks: bool) -> int:
     if talks and not options.resume:
         checkpoint.check_no_run(output)  # before the data are loaded, which takes a while
     dataset = load_dataset(data.data, data.image_size, root=data.data_root, limit=data.limit)
-    generator = first_generator(options, dataset.channels, device)
-    width, switches = generator.architecture["width"], (options.batch_norm, options.minibatch_std)
+    width = (32 if device.type == "cpu" else 64) if options.width is None else options.width
+    generator = build_generator(data.image_size, dataset.channels, options.latent_dim, width, options.upsampling)
+    switches = options.batch_norm, options.minibatch_std
     discriminator = build_discriminator(data.image_size, dataset.channels, width, *switches)
     root = None if data.data_root is None else str(data.data_root)
     stored = {"image_size": data.image_size, "limit": data.limit, "data_root": root}
-    if options.start_from is not None:
-        stored["start_from"] = str(options.start_from)
     if talks:
         print(f"{len(dataset):,} images of {data.data}, {data.image_size}x{data.image_size}; width {width}; {device}")
     history = train(generator, discriminator, dataset, config, output, options.resume, stored)
@@ -178,24 +173,6 @@ def _train(options: TrainOptions, device: torch.device, talks: bool) -> int:
         print(f"continue:  dcgan train --output {quoted} --resume{_needed_to_continue(config, history)}")
         print(f"sample:    dcgan sample --run {quoted}")
     return INTERRUPTED if history.interrupted else 0
-
-
-def first_generator(options: TrainOptions, channels: int, device: torch.device) -> Generator:
-    """The generator that training begins with; where a run is resumed, its weights are loaded later."""
-    start, width = None, options.width
-    if options.start_from is not None and not options.resume:
-        start = load_any_generator(options.start_from)
-        width = start.architecture["width"] if width is None else width
-    if width is None:
-        width = 32 if device.type == "cpu" else 64
-    generator = build_generator(options.data.image_size, channels, options.latent_dim, width, options.upsampling)
-    if start is None:
-        return generator
-    for name, ours in generator.architecture.items():
-        if (theirs := start.architecture[name]) != ours:
-            raise UserError(f"--start-from {options.start_from} has {name} {theirs}, and this run has {ours}")
-    generator.load_state_dict(start.state_dict())
-    return generator
 
 
 def run_sample(options: SampleOptions) -> int:
@@ -362,7 +339,6 @@ def stored_options(output: Path) -> TrainOptions:
         return TrainOptions(
             output=output,
             resume=True,
-            start_from=Path(config["data"]["start_from"]) if "start_from" in config["data"] else None,
             width=config["generator"]["width"],
             latent_dim=config["generator"]["latent_dim"],
             upsampling=config["generator"].get("upsampling", "transposed"),  # older runs had no choice

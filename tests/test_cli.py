@@ -199,47 +199,6 @@ def test_a_run_from_before_minibatch_std_goes_on(tmp_path):
     assert load_config(folder)["discriminator"] == config["discriminator"] | {"minibatch_std": False}
 
 
-def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
-    folder, options = tmp_path / "run", [*SMALL[:6], *SMALL[8:]]  # without --width, which the weights have
-    rate = ["--learning-rate", "1e-12"]  # whatever it starts from, it keeps
-    begin = ["train", *options, "--start-from", str(finished), *rate, "--steps", "1", "--output", str(folder)]
-    assert cli.main(begin) == 0
-    before, after = load_generator(finished), load_generator(folder)
-    assert after.architecture == before.architecture
-    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
-        torch.testing.assert_close(new, old, rtol=0, atol=1e-9, msg=name)
-    assert load_config(folder)["data"]["start_from"] == str(finished)
-
-
-def test_a_started_run_goes_on_without_the_weights_it_started_from(finished, tmp_path, capsys):
-    weights, folder = shutil.copytree(finished, tmp_path / "before"), tmp_path / "run"
-    begin = ["train", *SMALL, "--start-from", str(weights), "--steps", "1", "--output", str(folder)]
-    assert cli.main(begin) == 0
-    shutil.rmtree(weights)
-    assert cli.main(["train", "--resume", "--steps", "2", "--output", str(folder)]) == 0
-    assert load_state(folder)["step"] == 2
-    assert load_config(folder)["data"]["start_from"] == str(weights)
-    other = ["train", "--resume", "--output", folder, "--steps", "3", "--start-from", "cats-64"]
-    assert_refused(capsys, other, "--start-from is .*before in this run and cannot become cats-64")
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        (["--width", "8"], "--start-from .* has width 4, and this run has 8"),
-        (["--latent-dim", "7"], "--start-from .* has latent_dim 6, and this run has 7"),
-        (["--image-size", "64"], "--start-from .* has image_size 32, and this run has 64"),
-        (["--upsampling", "resize"], "--start-from .* has upsampling transposed, and this run has resize"),
-        (["--start-from", "nowhere"], "there is no run or file nowhere"),
-    ],
-)
-def test_weights_of_another_kind_are_refused_in_one_line(finished, tmp_path, capsys, changed, message):
-    folder = tmp_path / "run"
-    arguments = ["train", *SMALL, "--start-from", finished, *changed, "--steps", "1", "--output", folder]
-    assert_refused(capsys, arguments, message)
-    assert not folder.exists()
-
-
 def test_resume_needs_no_option_again(finished, tmp_path, capsys):
     folder = shutil.copytree(finished, tmp_path / "run")
     before = load_config(folder)

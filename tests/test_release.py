@@ -81,12 +81,6 @@ def test_command_line_names_only_what_differs_from_the_nearest_recipe():
     assert command_line(config, 7) == f"dcgan train {expected} --minibatch-std"
 
 
-def test_the_command_names_the_weights_it_started_from():
-    config = history_of("cats-64")["config"]
-    config["data"]["start_from"] = "cats-64"
-    assert cli.parse(command_line(config, 10).split()[1:]).start_from == Path("cats-64")
-
-
 @pytest.mark.parametrize("minibatch_std", [False, True])
 def test_the_command_names_the_discriminators_switches(minibatch_std):
     config = history_of("cats-64")["config"]

@@ -82,7 +82,6 @@ def command_line(config: dict[str, Any], steps: int) -> str:
     recipe = min(RECIPES, key=lambda name: len(differences(name)))
     options = {"data": config["data"]["name"], "image_size": config["data"]["image_size"]}
     options |= {"width": config["generator"]["width"], "recipe": recipe, "limit": config["data"]["limit"]}
-    options["start_from"] = config["data"].get("start_from")
     if config["generator"].get("upsampling", "transposed") != "transposed":
         options["upsampling"] = config["generator"]["upsampling"]
     options |= differences(recipe)
