@@ -65,7 +65,7 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A recipe, what is changed in it, and functions that change the discriminator before its weights are drawn."""
+    """A recipe, what is changed in it, and functions that change the discriminator."""
 
     why: str
     recipe: str
@@ -84,7 +84,6 @@ def bound_slopes(discriminator: models.Discriminator) -> None:
     """Divide each of D's kernels by its largest singular value (Miyato et al. 2018)."""
     for layer in discriminator.modules():
         if isinstance(layer, nn.Conv2d):
-            # Weights of deviation 0.02 leave the power iteration nothing to hold on to at first; it finds its way.
             parametrizations.spectral_norm(layer)
 
 
@@ -158,10 +157,10 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
     generator = models.build_generator(task.image_size, channels, width=width, upsampling=trial.upsampling)
     options = {"batch_norm": batch_norm, "minibatch_std": trial.minibatch_std}
     discriminator = models.build_discriminator(task.image_size, channels, width, **options)
-    for idea in trial.ideas:
-        idea(discriminator)
     models.init_weights(generator, 2 * seed)
     models.init_weights(discriminator, 2 * seed + 1)
+    for idea in trial.ideas:
+        idea(discriminator)
     judge, measured, spent = Judge(dataset), [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         for fraction in FRACTIONS:

@@ -101,6 +101,11 @@ def shows(factors: Tensor, pair: Mapping[str, str]) -> Tensor:
     return shown
 
 
+def shows_held_out_pair(factors: Tensor) -> Tensor:
+    """Which cats show any of ``held_out_pairs()``: bool (N,), from int64 (N, 5)."""
+    return torch.stack([shows(factors, pair) for pair in held_out_pairs()]).any(dim=0)
+
+
 def choose_cats(split: str, limit: int | None, seed: int, hold_out: bool = False) -> Tensor:
     """Draw different cats; every accessory is as frequent as any other.
 
@@ -122,7 +127,7 @@ def choose_cats(split: str, limit: int | None, seed: int, hold_out: bool = False
     order = shuffled(len(factors), _SPLIT_KEY)
     border = len(factors) // _TEST_SHARE
     if hold_out:
-        unseen = torch.stack([shows(torch.from_numpy(factors), pair) for pair in held_out_pairs()]).any(dim=0).numpy()
+        unseen = shows_held_out_pair(torch.from_numpy(factors)).numpy()
         chosen = order[unseen[order]] if split == "test" else order[border:][~unseen[order[border:]]]
     else:
         chosen = order[:border] if split == "test" else order[border:]

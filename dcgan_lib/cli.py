@@ -16,7 +16,7 @@ import tyro
 from dcgan_lib import checkpoint, distributed
 from dcgan_lib.acceleration import keep_freed_memory
 from dcgan_lib.config import RECIPES, TrainingConfig
-from dcgan_lib.data import FOLDER, ImageDataset, load_dataset
+from dcgan_lib.data import FOLDER, ImageDataset, load_dataset, load_unseen
 from dcgan_lib.device import get_device
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import write_json
@@ -216,7 +216,7 @@ def _held_out(data: DataOptions) -> ImageDataset | None:
     from dcgan_lib.metrics import COMPARED_PIXELS, FEWEST_HELD_OUT
 
     try:
-        found = load_dataset(data.data, data.image_size, "test", data.data_root, COMPARED_PIXELS)
+        found = load_unseen(data.data, data.image_size, data.data_root, COMPARED_PIXELS)
     except UserError:  # a small folder keeps none back
         return None
     return found if len(found) >= FEWEST_HELD_OUT else None

@@ -106,6 +106,32 @@ def load_dataset(
     return ImageDataset(images, labels, label_names, name)
 
 
+def load_unseen(
+    name: str, image_size: int = 64, root: str | Path | None = None, limit: int | None = None, seed: int = 0
+) -> ImageDataset:
+    """Load real images that were not trained on, but could have been: what copies are told by.
+
+    That is the test split, but for "cats-held-out": its test split shows what training must not show, and lies farther
+    from the training images than new ones of their kind. There it is the test split of "cats" without those pairs.
+
+    Args:
+        name: As in :func:`load_dataset`, like the others.
+        image_size: S.
+        root: Where torchvision's data sets are.
+        limit: Most images to load.
+        seed: Which images are chosen when there are more.
+
+    Raises:
+        UserError: As :func:`load_dataset`.
+    """
+    if name != HELD_OUT:
+        return load_dataset(name, image_size, "test", root, limit, seed)
+    _check(name, image_size, "test", limit)
+    labels = cats.choose_cats("test", None, seed)
+    labels = labels[~cats.shows_held_out_pair(labels)][:limit]
+    return ImageDataset(cats.compose_cats(labels, image_size), labels, cats.LABEL_NAMES, name)
+
+
 def require_image_size(image_size: int) -> None:
     """Raise `UserError` unless there are networks for images of this size."""
     if image_size not in IMAGE_SIZES:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -255,7 +256,10 @@ def _compact(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ReaderTraining:
-    """How to train a reader. The defaults made the released one for cats; the cards tell of the others."""
+    """Train a reader, a small network that names the known factors of an image, such as the body of a cat.
+
+    The defaults made the released reader of cats; the cards in dcgan_lib/pretrained have the commands of the others.
+    """
 
     output: Path
     """File to write, ending in .safetensors."""
@@ -266,7 +270,7 @@ class ReaderTraining:
     resolution: int = 64
     """Side in pixels at which the reader looks at images, 32 or 64."""
     limit: int = 100_000
-    """Training images."""
+    """Most training images."""
     epochs: int = 2
     """Passes over the training images."""
     batch_size: int = 128
@@ -279,6 +283,16 @@ class ReaderTraining:
     """Fixes the initial weights, the order of the images and the augmentation."""
     root: Path | None = None
     """Folder of the data set's files, where it needs one."""
+
+    def __post_init__(self) -> None:
+        """Reject values that cannot work, before anything is computed."""
+        if self.output.suffix != ".safetensors":
+            raise UserError(f"--output {self.output} must end in .safetensors")
+        for name in ("limit", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least 1")
+        if not 0 < self.learning_rate <= 1:
+            raise UserError(f"--learning-rate {self.learning_rate} must be above 0 and at most 1")
 
 
 def train_reader(dataset: ImageDataset, options: ReaderTraining) -> Reader:
@@ -294,10 +308,12 @@ def train_reader(dataset: ImageDataset, options: ReaderTraining) -> Reader:
         The reader, in evaluation mode, without a hash until it is saved and loaded.
 
     Raises:
-        UserError: If the data set has no labels.
+        UserError: If the data set has no labels, or fewer images than a batch.
     """
     if not dataset.label_names:
         raise UserError(f"{dataset.name} has no labels to learn; a reader needs a labelled data set such as cats")
+    if len(dataset) < options.batch_size:
+        raise UserError(f"{len(dataset)} images are fewer than --batch-size {options.batch_size}")
     torch.manual_seed(options.seed)
     reader = Reader(options.name or dataset.name, dataset.label_names, dataset.channels, options.resolution)
     reader = reader.to(memory_format=torch.channels_last)
@@ -390,8 +406,23 @@ def _blur(images: Tensor) -> Tensor:
     return functional.conv2d(padded, kernel.expand(channels, 1, 7, 7), groups=channels)
 
 
-def main(options: ReaderTraining) -> None:
-    """Train a reader, save it, and print its hash and its accuracy on held-out images at 32, 64 and 128 pixels."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train a reader, save it, and print its hash and its accuracy on held-out images at 32, 64 and 128 pixels.
+
+    Returns:
+        The exit status: 2, after one line, for a mistake that the user can mend.
+    """
+    import tyro
+
+    try:
+        _train_and_report(tyro.cli(ReaderTraining, prog="python -m dcgan_lib.features", args=arguments))
+    except UserError as error:
+        print(f"dcgan_lib.features: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _train_and_report(options: ReaderTraining) -> None:
     dataset = load_dataset(options.data, options.resolution, root=options.root, limit=options.limit)
     digest = train_reader(dataset, options).save(options.output)
     reader = read_reader_file(options.output, expected_sha256=digest)
@@ -403,6 +434,4 @@ def main(options: ReaderTraining) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(ReaderTraining))
+    sys.exit(main())

@@ -17,11 +17,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny import assert_same, configure, deterministic, images, networks
 
-from dcgan_lib import cli, features, metrics, training
+from dcgan_lib import cats, cli, features, metrics, training
 from dcgan_lib.__main__ import main as entry
 from dcgan_lib.checkpoint import load_config, load_generator, load_state, save_weights
 from dcgan_lib.config import TrainingConfig
-from dcgan_lib.data import load_dataset
+from dcgan_lib.data import load_dataset, load_unseen
 from dcgan_lib.images import make_grid
 from dcgan_lib.latent import sample
 from dcgan_lib.page_generator import unpack
@@ -298,7 +298,7 @@ def test_evaluate_stores_and_prints_every_score(enough, tmp_path, capsys):
     out = capsys.readouterr().out
     stored = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     known = load_dataset("cats-held-out", 32, limit=400)
-    unseen = load_dataset("cats-held-out", 32, "test", limit=1000)
+    unseen = load_unseen("cats-held-out", 32, limit=1000)
     expected = metrics.evaluate(load_generator(enough), known, samples=200, seed=3, held_out=unseen)
     assert stored == json.loads(json.dumps(expected.to_dict()))
     assert out == f"{expected.table()}\n{tmp_path / 'evaluation.json'}\n"
@@ -346,6 +346,10 @@ def test_only_enough_images_that_were_not_trained_on_are_compared(photographs):
     held_out = cli._held_out(cli.DataOptions(data="cats", image_size=32, limit=12))
     assert len(held_out) == 1000
     assert torch.equal(held_out.labels, load_dataset("cats", 32, "test", limit=1000).labels)
+    # Cats that training must not show are no measure for it: they are far from everything.
+    unseen = cli._held_out(cli.DataOptions(data="cats-held-out", image_size=32))
+    assert len(unseen) == 1000
+    assert not cats.shows_held_out_pair(unseen.labels).any()
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------
@@ -666,8 +670,13 @@ def test_weights_that_are_not_finite_are_not_evaluated(capsys, enough, tmp_path)
 
 
 @pytest.mark.parametrize("samples", ["0", "-1", "3"])
-def test_too_few_samples_to_evaluate(capsys, finished, samples):
-    assert_refused(capsys, ["evaluate", "--run", finished, "--samples", samples, "--device", "cpu"], "samples")
+def test_too_few_samples_to_evaluate(capsys, enough, samples):
+    assert_refused(capsys, ["evaluate", "--run", enough, "--samples", samples, "--device", "cpu"], "samples")
+
+
+def test_too_few_real_images_are_not_blamed_on_the_samples(capsys, finished):
+    message = "12 real images are too few to compare with: load at least 352"
+    assert_refused(capsys, ["evaluate", "--run", finished, "--device", "cpu"], message)
 
 
 def test_a_diverging_run_is_one_clear_line(capsys, tmp_path, monkeypatch):

@@ -201,3 +201,26 @@ def test_augmentation_keeps_shape_and_repeats(unseen):
     assert torch.equal(features.augment(images), first)
     assert first.shape == images.shape
     assert 0.01 < (first - images).abs().mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "dogs"], "there is no data set 'dogs'"),
+        (["--limit", "20"], "20 images are fewer than --batch-size 128"),
+        (["--epochs", "0"], "epochs 0 must be at least 1"),
+        (["--batch-size", "0"], "batch-size 0 must be at least 1"),
+        (["--output", "reader.pt"], "reader.pt must end in .safetensors"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_told_without_a_traceback(tmp_path, capsys, words, message):
+    arguments = ["--output", str(tmp_path / "reader.safetensors"), "--limit", "300", *words]
+    try:
+        status = features.main(arguments)
+    except SystemExit as ended:  # what tyro itself refuses, in its box
+        status = ended.code
+    err = capsys.readouterr().err
+    assert status == 2
+    assert message in " ".join(err.replace("│", " ").split())
+    assert "Traceback" not in err
+    assert not (tmp_path / "reader.safetensors").exists()

@@ -413,7 +413,17 @@ def test_copies_are_told_from_new_images():
     half = metrics.copies(torch.cat([pixels[:150], pixels[400:550]]), known, held_out=pixels[2000:])
     assert half.share.value == pytest.approx(0.5, abs=0.03)
     with pytest.raises(UserError, match="99 held-out images are too few"):
-        metrics.copies(pixels[:10], known, held_out=pixels[:99])
+        metrics.copies(pixels[:10], known, held_out=pixels[2000:2099])
+
+
+def test_held_out_images_that_are_training_images_hide_no_copies():
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (1000, 1, 8, 8), dtype=torch.uint8, generator=random)
+    known = ImageDataset(pixels[:400], torch.zeros(400, 0).long(), {}, "noise")
+    clean = metrics.copies(pixels[:300], known, held_out=pixels[400:])
+    mixed = metrics.copies(pixels[:300], known, held_out=torch.cat([pixels[400:], pixels[:30]]))
+    assert mixed == clean
+    assert clean.share.value == 1.0
 
 
 def test_nearest_neighbours_refuses_another_size():

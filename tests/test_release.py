@@ -1,6 +1,7 @@
 """What is released is what its card, its grid and its recorded history say."""
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,8 +49,7 @@ def test_card_agrees_with_the_recorded_history(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_on_the_card_asks_for_the_recorded_run(name):
     history = history_of(name)
-    words = command_line(history["config"], history["steps"]).split()
-    options = cli.parse(words[1:])
+    options = cli.parse(shlex.split(command_line(history["config"], history["steps"]))[1:])
     reporting = {"steps", "minutes", "log_every", "sample_every", "checkpoint_every", "device"}
     recorded = asdict(TrainingConfig()) | history["config"]["training"]  # options that are newer have their defaults
     for key, value in asdict(options.training).items():
@@ -57,9 +57,21 @@ def test_the_command_on_the_card_asks_for_the_recorded_run(name):
     assert options.width == history["config"]["generator"]["width"]
     assert options.batch_norm == history["config"]["discriminator"]["batch_norm"]
     assert options.minibatch_std == history["config"]["discriminator"].get("minibatch_std", False)
-    assert (options.data.data, options.data.image_size) == (words[3], history["config"]["data"]["image_size"])
+    data = history["config"]["data"]
+    assert (options.data.data, options.data.image_size, options.data.limit) == (
+        data["name"], data["image_size"], data["limit"]
+    )  # fmt: skip
+    assert options.latent_dim == history["config"]["generator"]["latent_dim"]
     assert options.training.steps == history["steps"]
     assert options.upsampling == "transposed"
+
+
+def test_the_command_names_a_folder_and_a_latent_size_as_a_shell_wants_them():
+    config = history_of("cats-64")["config"]
+    config["data"]["name"] = "folder:my photos"
+    config["generator"]["latent_dim"] = 64
+    options = cli.parse(shlex.split(command_line(config, 10))[1:])
+    assert (options.data.data, options.latent_dim) == ("folder:my photos", 64)
 
 
 def test_the_command_names_another_way_to_double():

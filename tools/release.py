@@ -1,11 +1,14 @@
 """Release the generator of a run: weights into the package, its model card, its grid and its history.
 
-python tools/release.py runs/cats-64 cats-64 --hardware "one core of an AMD EPYC with AVX-512"
+python tools/release.py cats-64 --run runs/cats-64 --hardware "one core of an AMD EPYC with AVX-512"
+python tools/release.py cats-64    # scores the released weights again, and writes the card anew
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import torch
 from dcgan_lib import checkpoint, data, features, images, latent, metrics
 from dcgan_lib.config import RECIPES
 from dcgan_lib.files import atomic_write, write_json
+from dcgan_lib.models import Generator
 from dcgan_lib.page_generator import round_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,10 +84,11 @@ def command_line(config: dict[str, Any], steps: int) -> str:
         return changed
 
     recipe = min(RECIPES, key=lambda name: len(differences(name)))
-    options = {"data": config["data"]["name"], "image_size": config["data"]["image_size"]}
+    options = {"data": shlex.quote(config["data"]["name"]), "image_size": config["data"]["image_size"]}
     options |= {"width": config["generator"]["width"], "recipe": recipe, "limit": config["data"]["limit"]}
-    if config["generator"].get("upsampling", "transposed") != "transposed":
-        options["upsampling"] = config["generator"]["upsampling"]
+    for name, usual in (("upsampling", "transposed"), ("latent_dim", 100)):  # older runs had no choice
+        if config["generator"].get(name, usual) != usual:
+            options[name] = config["generator"][name]
     options |= differences(recipe)
     words = []
     for name, value in options.items():
@@ -95,59 +100,80 @@ def command_line(config: dict[str, Any], steps: int) -> str:
     return " ".join(["dcgan train", *words])
 
 
-def main() -> None:
-    """Write the four files of a release."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run directory of dcgan train")
-    parser.add_argument("name", help="name of the release, such as cats-64")
-    parser.add_argument("--hardware", required=True, help="what it was trained on, in words")
-    parser.add_argument("--reader", help="whose features to score it in, where the data set has no reader of its own")
-    options = parser.parse_args()
+def write_weights(run: Path, target: Path) -> dict[str, Any]:
+    """Write the generator of a run, rounded, and return the history of its training."""
+    config, records = checkpoint.load_config(run), checkpoint.load_state(run)["records"]
+    generator = checkpoint.load_generator(run)
+    round_weights(generator)  # what a page runs, within its bytes, is then this very network
+    checkpoint.save_weights(target, {"generator": generator}, records[-1]["step"], dtype=torch.float16)
+    thinned = records[:: max(1, len(records) // HISTORY_LINES)]
+    thinned += [] if thinned[-1] is records[-1] else [records[-1]]
+    config["data"].pop("data_root", None)  # a path of one machine
+    return {"config": config, "steps": records[-1]["step"], "records": thinned}
 
-    config = checkpoint.load_config(options.run)
-    records = checkpoint.load_state(options.run)["records"]
-    last = records[-1]
-    target = checkpoint.PRETRAINED / f"{options.name}.safetensors"
-    networks = {"generator": checkpoint.load_generator(options.run)}
-    round_weights(networks["generator"])  # what a page runs, within its bytes, is then this very network
-    checkpoint.save_weights(target, networks, last["step"], dtype=torch.float16)
 
-    generator = checkpoint.load_generator(target)
-    stored = config["data"]
-    where = {"root": stored["data_root"]}
-    dataset = data.load_dataset(stored["name"], stored["image_size"], limit=stored["limit"], **where)
-    held_out = data.load_dataset(stored["name"], stored["image_size"], "test", limit=metrics.COMPARED_PIXELS, **where)
-    reader = None if options.reader is None else features.load_reader(options.reader)
+def score(generator: Generator, config: dict[str, Any], reader: str | None) -> tuple[metrics.Evaluation, int]:
+    """Score released weights against the images they were trained on, and count these."""
+    name, size = config["data"]["name"], config["data"]["image_size"]
+    dataset = data.load_dataset(name, size, limit=config["data"]["limit"])
+    held_out = data.load_unseen(name, size, limit=metrics.COMPARED_PIXELS)
+    chosen = None if reader is None else features.load_reader(reader)
     samples = min(SAMPLES, len(dataset) // 2)
-    scores = metrics.evaluate(generator, dataset, reader, samples, held_out=held_out)
-    card = CARD.format(
-        name=options.name,
+    return metrics.evaluate(generator, dataset, chosen, samples, held_out=held_out), len(dataset)
+
+
+def card(name: str, generator: Generator, history: dict[str, Any], table: str, count: int) -> str:
+    """The model card."""
+    config, last = history["config"], history["records"][-1]
+    return CARD.format(
+        name=name,
         size=generator.image_size,
         architecture=", ".join(f"{name}={value!r}" for name, value in generator.architecture.items()),
         latent_dim=generator.latent_dim,
-        dataset=stored["name"],
-        count=len(dataset),
-        command=command_line(config, last["step"]),
-        steps=last["step"],
-        seen=last["images"],
-        minutes=last["seconds"] / 60,
-        hardware=options.hardware,
+        dataset=config["data"]["name"],
+        count=count,
+        command=command_line(config, history["steps"]),
+        steps=history["steps"],
+        seen=history["steps"] * config["training"]["batch_size"],
+        minutes=last["seconds"] / 60 * history["steps"] / last["step"],  # the last record may be some steps older
+        hardware=history["hardware"],
         seed=config["training"]["seed"],
         half_life=config["training"]["average_half_life"],
         torch=torch.__version__.split("+")[0],
-        credit=CREDITS[stored["name"]],
-        table=scores.table(),
+        credit=CREDITS[config["data"]["name"]],
+        table=table,
     )
-    with atomic_write(target.with_suffix(".md")) as temporary:
-        temporary.write_text(card, encoding="utf-8")
-    images.save_png(latent.sample(generator, 64, 0), ROOT / "book" / "images" / f"{options.name}.png")
 
-    config["data"].pop("data_root")  # a path of one machine
-    thinned = records[:: max(1, len(records) // HISTORY_LINES)]
-    history = {"config": config, "hardware": options.hardware, "steps": last["step"], "records": thinned}
-    history["scores"] = scores.to_dict()
-    write_json(ROOT / "benchmarks" / "results" / f"release-{options.name}.json", history)
-    print(card)
+
+def main() -> None:
+    """Write the four files of a release, or score one again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="name of the release, such as cats-64")
+    parser.add_argument(
+        "--run", type=Path, help="run directory of dcgan train; without it, the release is scored again"
+    )
+    parser.add_argument("--hardware", help="what it was trained on, in words; goes with --run")
+    parser.add_argument("--reader", help="whose features to score it in, where the data set has no reader of its own")
+    options = parser.parse_args()
+    if (options.run is None) != (options.hardware is None):
+        parser.error("--run and --hardware go together")
+    if options.run is not None and (data_name := checkpoint.load_config(options.run)["data"]["name"]) not in CREDITS:
+        parser.error(f"say in CREDITS whose images {data_name} are")
+
+    target = checkpoint.PRETRAINED / f"{options.name}.safetensors"
+    stored = ROOT / "benchmarks" / "results" / f"release-{options.name}.json"
+    if options.run is None:
+        history = json.loads(stored.read_text(encoding="utf-8"))
+    else:
+        history = write_weights(options.run, target) | {"hardware": options.hardware}
+    generator = checkpoint.load_generator(target)
+    scores, count = score(generator, history["config"], options.reader)
+    text = card(options.name, generator, history, scores.table(), count)
+    with atomic_write(target.with_suffix(".md")) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    images.save_png(latent.sample(generator, 64, 0), ROOT / "book" / "images" / f"{options.name}.png")
+    write_json(stored, history | {"scores": scores.to_dict()})
+    print(text)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,8 @@ def evaluate(
             is none the plain extractor ``pixels-8x8``, without factors.
         samples: Number of generated images; None means 5000, or half the number of real images if that is less.
         seed: Seed of the samples and of the choice of real images.
-        held_out: Real images that were not trained on, 100 or more; None leaves out the search for copies.
+        held_out: Real images that were not trained on but drawn as those were, 100 or more, as
+            :func:`dcgan_lib.data.load_unseen` gives them; None leaves out the search for copies.
 
     Raises:
         UserError: If the generator does not fit the data set, its images are not finite, the reader knows other
@@ -162,9 +163,10 @@ def evaluate(
     _check_fit(generator, dataset)
     if reader is None and (released := reader_for(dataset.name)):
         reader = load_reader(released)
-    if reader is not None and reader.label_names != dict(dataset.label_names):
+    if reader is not None and list(reader.label_names.items()) != list(dataset.label_names.items()):
         raise UserError(
-            f"the reader {reader.name!r} does not know the factors of {dataset.name!r}; choose its own reader"
+            f"the reader {reader.name!r} does not know the factors of {dataset.name!r}; leave it out, or choose one "
+            "that was trained on them"
         )
     if samples is None:
         samples = min(DEFAULT_SAMPLES, len(dataset) // 2)
@@ -187,7 +189,8 @@ def evaluate(
     if "birthday" not in extra:
         extra["birthday"] = birthday_by_distance(made[:few], dataset.images[order[:few]])
     if held_out is not None:
-        extra["copies"] = copies(made[:few], dataset, held_out.images[: min(COMPARED_PIXELS, len(held_out))])
+        chosen = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))[:COMPARED_PIXELS]
+        extra["copies"] = copies(made[:few], dataset, held_out.images[chosen])
     return Evaluation(
         dataset=dataset.name,
         image_size=dataset.image_size,
@@ -227,6 +230,7 @@ def _compare(fake: Tensor, real: Tensor, other: Tensor) -> dict[str, Score]:
     frechet, kernel = jackknife(lambda f, r: distances(fake[f], real[r]), count, count, at_least=-torch.inf)
     frechet = replace(frechet, low=max(0.0, frechet.low))
     density, covered = jackknife(Neighbourhoods(fake, real).scores, count, count)
+    covered = replace(covered, high=min(1.0, covered.high))
     floors = (*distances(other, real), *Neighbourhoods(other, real).scores())
     scores = dict(zip(("frechet", "kernel", "density", "coverage"), (frechet, kernel, density, covered), strict=True))
     return {name: replace(score, floor=floor) for (name, score), floor in zip(scores.items(), floors, strict=True)}
@@ -268,7 +272,7 @@ def _check_fit(generator: nn.Module, dataset: ImageDataset) -> None:
 
 
 def _check_count(samples: int, real: int, minimum: int) -> None:
-    if samples < minimum:
-        raise UserError(f"{samples} samples are too few for these features: use at least {minimum}")
     if real // 2 < minimum:
         raise UserError(f"{real} real images are too few to compare with: load at least {2 * minimum}")
+    if samples < minimum:
+        raise UserError(f"{samples} samples are too few for these features: use at least {minimum}")

@@ -40,7 +40,7 @@ class Copies:
 
     Attributes:
         samples: Generated images that were compared.
-        held_out: Real images that were not trained on.
+        held_out: Real images that were not trained on, without those that also are training images.
         nearest: The smallest distance of a sample to a training image, in grey levels.
         held_out_nearest: The same of the held-out images.
         limit: The distance below which one in a hundred held-out images lies, in grey levels.
@@ -118,16 +118,16 @@ def copies(images: Tensor, dataset: ImageDataset, held_out: Tensor) -> Copies:
     Args:
         images: Samples, (N, C, S, S), float in [-1, 1] or uint8.
         dataset: The training images.
-        held_out: Real images that are not among them, (M, C, S, S), M >= 100.
+        held_out: Real images that are not among them, (M, C, S, S), drawn as the training images were. Those that do
+            occur among them, pixel by pixel, are left out; M >= 100 must remain.
 
     Raises:
         UserError: If the shapes differ, the images are not finite, or too few images were held out.
     """
-    if len(held_out) < FEWEST_HELD_OUT:
-        raise UserError(
-            f"{len(held_out)} held-out images are too few to tell what is near: use {FEWEST_HELD_OUT} or more"
-        )
     made, real = (nearest_neighbours(each, dataset).distances for each in (images, held_out))
+    real = real[real > 0]  # else one photograph in a hundred that is there twice would hide every copy
+    if len(real) < FEWEST_HELD_OUT:
+        raise UserError(f"{len(real)} held-out images are too few to tell what is near: use {FEWEST_HELD_OUT} or more")
     rank = round(SUSPICIOUS * len(real))
     limit = real.sort().values[rank - 1].item()
     near = share_of(int((made < limit).sum()), len(made))
@@ -169,12 +169,15 @@ def birthday_by_distance(images: Tensor, real: Tensor) -> Birthday:
         real: As many different real images.
 
     Raises:
-        UserError: If the shapes differ, or there are fewer than two images.
+        UserError: If the shapes differ, there are fewer than two images, or all real ones are the same.
     """
     if images.shape != real.shape or len(images) < 2:
         raise UserError(f"compare as many real images, two or more: {tuple(images.shape)} and {tuple(real.shape)}")
     made, among_real = _pair_distances(images), _pair_distances(real)
-    limit = _SAME * among_real[among_real > 0].min()  # some data sets hold an image twice
+    among_real = among_real[among_real > 0]  # some data sets hold an image twice
+    if not len(among_real):
+        raise UserError("the real images are all the same, so there is no telling which samples coincide")
+    limit = _SAME * among_real.min()
     return _birthday(len(images), int((made < limit).sum()))
 
 
