@@ -34,6 +34,7 @@ def test_a_row_depends_on_seed_and_index_alone():
     rows = latent.sample_latent(20, 7, seed=3)
     assert rows.dtype == torch.float32
     assert torch.equal(latent.sample_latent(5, 7, seed=3), rows[:5])
+    assert torch.equal(latent.sample_latent(4, 7, seed=3, first=15), rows[15:19])
     for index in (0, 19):
         stream = np.random.Generator(np.random.Philox(key=[3, index]))
         assert rows[index].tolist() == stream.standard_normal(7, dtype=np.float32).tolist()

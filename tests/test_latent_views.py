@@ -1,5 +1,6 @@
 """The walk, the arithmetic and the grid, driven through the events their controls send; and what all views save."""
 
+import base64
 import io
 import json
 import re
@@ -38,7 +39,7 @@ def start(seed):
 
 def pixels(png):
     with Image.open(io.BytesIO(png)) as shown:
-        return torch.from_numpy(np.array(shown)).permute(2, 0, 1)
+        return torch.from_numpy(np.array(shown.convert("RGB"))).permute(2, 0, 1)
 
 
 def drawn(generator, z):
@@ -74,7 +75,23 @@ def test_more_seeds_make_a_longer_walk_and_fewer_do_not_lose_the_picture(walk, g
     assert torch.equal(pixels(walk.picture.value), drawn(generator, start(8)))
 
 
-@pytest.mark.parametrize("text", ["", "3", "3, x", "3, -1", "3, 1000000", "3, 1.5", "3, ²"])
+def test_a_sample_may_be_another_row_of_its_seed(generator):
+    rows = latent.sample_latent(18, LATENT_DIM, 4)
+    walk = make_walk(generator, [(4, 17), 3], size=32)
+    assert walk.seeds.value == "4:17, 3"
+    assert_close(walk.z, rows[17])
+    send(walk.seeds, value="4:0 4:5")
+    send(walk.position, value=20)
+    assert_close(walk.z, rows[5])
+    walk.close()
+    view = latent_arithmetic(generator, [(4, 1), (4, 2)], [3], [(4, 7)], size=100)
+    assert_close(view.z, (rows[1] + rows[2]) / 2 - start(3) + rows[7])
+    view.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3", "3, x", "3, -1", "3, 1000000", "3, 1.5", "3, ²", "3, 4:", "3, :4", "3, 4:10000", "3, 4:1:1"]
+)
 def test_what_is_no_list_of_seeds_is_said_and_changes_nothing(walk, text):
     before = walk.picture.value
     send(walk.seeds, value=text)
@@ -204,6 +221,10 @@ def test_stored_output_is_a_view_a_still_and_a_stable_text(name, generator):
     view = MAKERS[name](generator)
     bundle = view._repr_mimebundle_()
     assert json.loads(json.dumps(bundle)) == bundle
+    shown, still = pixels(view.picture.value).float(), pixels(base64.b64decode(bundle["image/png"])).float()
+    assert max(still.shape) <= 256
+    smaller = torch.nn.functional.adaptive_avg_pool2d(shown, still.shape[1:])
+    assert (smaller - still).abs().mean() < 6  # few colours
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == view.view.model_id
     assert not re.search("0x|object", bundle["text/plain"])
     view.close()
