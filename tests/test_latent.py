@@ -74,6 +74,7 @@ def test_global_random_state_is_untouched():
         ((2, 5, 2**64), "seed"),
         ((2, 5, 1.5), "seed"),
         ((2, 5, None), "seed"),
+        ((2, 5, 0, -1), "first must be at least 0"),
     ],
 )
 def test_impossible_samples_are_refused_in_one_line(arguments, message):
