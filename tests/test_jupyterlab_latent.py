@@ -4,6 +4,7 @@ After each move z is worked out anew from what the page says (seeds in boxes, nu
 on the page is compared with the one that ``dcgan_lib.latent`` makes of it here.
 """
 
+import re
 from itertools import pairwise
 
 import nbformat
@@ -87,7 +88,7 @@ class View:
 
     def press(self, name: str, by: str, which: int = -1) -> None:
         """Press a button."""
-        button = self.box.get_by_role("button", name=name, exact=True).nth(which)
+        button = self.box.get_by_role("button", name=ending(name)).nth(which)
         if by == "mouse":
             button.click()
         else:
@@ -153,6 +154,11 @@ class View:
         self.box.locator(".widget-label").get_by_text(text).last.wait_for()
 
 
+def ending(name: str) -> re.Pattern:
+    """The name of a button, before which an icon may stand."""
+    return re.compile(rf"(^|\W){name}$")
+
+
 def drawn(generator, z: torch.Tensor) -> np.ndarray:
     """The pictures of z (N, D), uint8 (N, H, W, 3)."""
     return images.as_uint8(latent.generate(generator, z)).permute(0, 2, 3, 1).numpy().astype(int)
@@ -185,6 +191,18 @@ class Explorer:
     def __init__(self, view: View, generator, directions=("first", "second")) -> None:
         self.view, self.generator, self.names = view, generator, directions
         self.changes = torch.zeros(100)
+        self.reset("mouse")
+
+    def reset(self, by: str) -> None:
+        """Put everything back, and see that it is."""
+        self.view.press("Reset", by)
+        self.changes.zero_()
+        sliders = ("A to B", *self.names, "its change")
+        until(
+            self.view.page,
+            lambda: not any(self.view.readout(name) for name in sliders) and self.view.typed("coordinate") == "0",
+            "Reset does not put everything back",
+        )
 
     @property
     def z(self) -> torch.Tensor:
@@ -236,10 +254,8 @@ def test_every_control_of_the_explorer(view, generator, by):
     view.press("Shuffle", by)
     until(view.page, lambda: seeds != [view.typed(f"seed {letter}") for letter in "AB"], "no other seeds")
     explorer.right("shuffle")
-    view.press("Reset", by)
-    explorer.changes.zero_()
+    explorer.reset(by)
     until(view.page, lambda: view.typed("seed A") == "4", "seed A is not reset")
-    until(view.page, lambda: view.readout("first") == view.readout("A to B") == 0, "the sliders are not reset")
     assert np.array_equal(explorer.right("reset"), beginning)
 
 
@@ -252,12 +268,13 @@ def test_two_explorers_of_a_page_are_two(view, page, generator):
     view.slide("first", "keyboard")
     explorer.right("first")
     other.shows(still)
-    view.press("Reset", "mouse")
 
 
 @of("explorer")
 def test_a_dragged_slider_leaves_no_queue(view, generator):
     # Each picture takes a fifth of a second here, and each move of the mouse asks for one.
+    explorer = Explorer(view, generator)
+    explorer.right("opening")
     in_kernel(
         view.page,
         "setattr(generator, 'drawn', []) or setattr(generator, 'hook', generator.register_forward_pre_hook("
@@ -274,12 +291,11 @@ def test_a_dragged_slider_leaves_no_queue(view, generator):
     end = view.readout("first")
     assert end > 2
     began = view.page.evaluate("performance.now()")
-    Explorer(view, generator).right("a drag")
+    explorer.right("a drag")
     assert view.page.evaluate("performance.now()") - began < 5000
     asked = int(in_kernel(view.page, "len(generator.drawn)"))
     in_kernel(view.page, "generator.hook.remove()")
     assert 2 <= asked <= 20, f"{asked} pictures were drawn for about 60 moves"
-    view.press("Reset", "mouse")
 
 
 # --- the walk ---------------------------------------------------------------------------------------------------------
@@ -414,7 +430,7 @@ def test_every_control_of_the_wall(view, generator, by):
         view.says(f"seed {seed}, explored below")
         wanted = drawn(generator, sample(seed)[None])[0]
         view.shows(wanted)
-    assert view.box.get_by_role("button", name="Reset").count() == 1, "the explorer before is still there"
+    assert view.box.get_by_role("button", name=ending("Reset")).count() == 1, "the explorer before is still there"
     view.count_up("seed A", by)
     view.shows(drawn(generator, sample(41)[None])[0])
 
@@ -424,7 +440,10 @@ def test_every_control_of_the_wall(view, generator, by):
 
 def expected_z(view: View, generator) -> torch.Tensor:
     if view.name == "explorer":
-        return Explorer(view, generator).z
+        explorer = Explorer(view, generator)
+        view.slide("first", "keyboard")
+        explorer.right("first")
+        return explorer.z
     if view.name == "walk":
         return Walk(view, generator).z()
     if view.name == "sums":
@@ -466,7 +485,7 @@ def test_closing_one_takes_it_off_the_page_and_leaves_the_others(view, page, gen
     cell = page.locator(".jp-CodeCell").nth(list(CELLS).index(view.name))
     until(page, lambda: cell.locator("img.widget-image, .widget-slider, input").count() == 0, "it is still on the page")
     assert int(in_kernel(page, "len(kept)")) < before - 10
-    other = View(page, "other")
-    other.slide("first", "keyboard")
-    Explorer(other, generator, ["first"]).right("first")
-    other.press("Reset", "mouse")
+    other = Explorer(View(page, "other"), generator, ["first"])
+    other.right("reset")
+    other.view.slide("first", "keyboard")
+    other.right("first")

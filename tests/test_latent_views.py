@@ -246,7 +246,7 @@ def test_a_coordinate_of_ones_own_adds_up_with_all_others(generator):
     assert_close(explorer.z, expected)
     explorer.reset.click()
     assert_close(explorer.z, start(0))
-    assert explorer.change.value == 0
+    assert explorer.change.value == explorer.coordinate.value == 0
     explorer.close()
 
 
