@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 TOKEN = "for-this-test-only"
-START = 20  # seconds JupyterLab may take to start, and a page to appear
+START = 120  # seconds JupyterLab may take to start, and a page to appear
 RUN = 400  # seconds a chapter may take on a slow machine; each is written to take less than 60
 
 # Every cell stays in the page, where a test can see it without scrolling; no dialog asks for a kernel or for news.
