@@ -1,6 +1,7 @@
 """The walk, the arithmetic and the grid, driven through the events their controls send; and what all views save."""
 
 import base64
+import copy
 import io
 import json
 import re
@@ -202,6 +203,20 @@ def test_a_folder_that_takes_no_file_is_said_in_the_status(generator, tmp_path, 
     assert "latent-1.npy" in view.status.value
     assert "saved" not in view.status.value
     view.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_generator_on_a_gpu_draws_there(name, generator):
+    moved = copy.deepcopy(generator).cuda()
+    ours, theirs = MAKERS[name](generator), MAKERS[name](moved)
+    assert next(moved.parameters()).is_cuda
+    assert_close(theirs.z, ours.z)
+    shown, expected = (pixels(view.picture.value).int() for view in (theirs, ours))
+    assert (shown - expected).abs().max() <= 2
+    for view in (ours, theirs):
+        view.close()
 
 
 @pytest.mark.parametrize("name", MAKERS)
