@@ -116,9 +116,7 @@ def main() -> int:
     """Run the command line."""
     with tempfile.TemporaryDirectory() as folder, headless() as browser:
         page = write_page(Path(folder))
-        files = sorted(path for path in Path(folder).iterdir() if path.suffix != ".html")
-        result = {"bytes": {file.name: file.stat().st_size for file in files}}
-        result |= on_every_screen(browser, partial(measure, page))
+        result = on_every_screen(browser, partial(measure, page))
     write_json(RESULTS, result)
     for name, times in result["screens"].items():
         print(name, *(f"  {what}: {numbers}" for what, numbers in times.items()), sep="\n")

@@ -2,11 +2,12 @@
 
     python benchmarks/latent_explorer.py
 
-Puts explorers of the released weights on a page opened from the disk and writes
-benchmarks/results/latent-explorer.json. An image is timed in the page's own worker, from the request to the picture in
-its canvas, one after the other; a drag moves a slider once for each picture of the screen. The first picture is timed
-from the start of the navigation until it stands in the page. Precision is measured for each number of bits, over 256
-vectors, of the weights as they are and rounded for a release. Measure on a machine that has nothing else to do.
+Puts explorers of the released weights on a page opened from the disk; writes benchmarks/results/latent-explorer.json
+and, for chapter and README, dcgan_lib/recorded/latent-explorer.json. An image is timed in the page's own worker, from
+the request to the picture in its canvas, one after the other; a drag moves a slider once for each picture of the
+screen. The first picture is timed from the start of the navigation until it stands in the page. Precision is measured
+for each number of bits, over 256 vectors, of the weights as they are and rounded for a release. Measure on a machine
+that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from dcgan_lib.page_generator import errors, pack, round_weights, unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "latent-explorer.json"
+RECORDED = ROOT / "dcgan_lib" / "recorded" / "latent-explorer.json"
 NAMES = ("cats-64", "fashion-mnist-32")
 TRIALS, SEED = 256, 7
 OPENINGS = 5
@@ -153,6 +155,24 @@ def precision(name: str, rounded: bool) -> tuple[dict[str, Any], dict[str, Any]]
     return document, {"bits": [layer["bits"] for layer in document["layers"]], "precision": rows}
 
 
+def summarise(results: dict[str, Any]) -> dict[str, Any]:
+    """What is shown: the weights as they are on the pages, and of each time that of the slowest screen."""
+    shown = {}
+    for name in NAMES:
+        chosen, rounded = (results["generators"][each]["precision"][-1] for each in (name, f"{name}-rounded"))
+        times = [screen[name] for screen in results["screens"].values()]
+        shown[name] = {
+            "weights_bytes": chosen["bytes"],
+            "rounded_bytes": rounded["bytes"],
+            **{error: chosen[error] for error in ("mean_error", "worst_error")},
+            **{time: max(each["image"][time] for each in times) for time in ("median_ms", "p95_ms")},
+            "first_picture_ms": max(each["first_picture_ms"] for each in times),
+            "script_bytes": sum(results["scripts"].values()),
+            "hardware": results["hardware"],
+        }
+    return shown
+
+
 def main() -> int:
     """Run the command line."""
     documents, generators = {}, {}
@@ -171,6 +191,7 @@ def main() -> int:
         }
         result |= on_every_screen(browser, partial(measure, {name: pages[name] for name in NAMES}))
     write_json(RESULTS, result)
+    write_json(RECORDED, summarise(result))
     print(json.dumps(result["generators"], indent=1))
     for name, times in result["screens"].items():
         print(name, *(f"  {what}: {numbers}" for what, numbers in times.items()), sep="\n")

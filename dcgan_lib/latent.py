@@ -23,7 +23,7 @@ from dcgan_lib.errors import UserError
 _NEIGHBOUR_STREAM = 2**64 - 1
 
 
-def sample_latent(n: int, latent_dim: int, seed: int) -> torch.Tensor:
+def sample_latent(n: int, latent_dim: int, seed: int, first: int = 0) -> torch.Tensor:
     """Draw latent vectors from N(0, I), each row from a random stream of its own.
 
     Row i depends on ``(seed, i)`` alone: asking for more rows never changes the earlier ones, and image 7 of seed 3 is
@@ -33,6 +33,7 @@ def sample_latent(n: int, latent_dim: int, seed: int) -> torch.Tensor:
         n: Number of vectors, at least 1.
         latent_dim: Components of each, at least 1.
         seed: 0 to 2**64 - 1.
+        first: The row to begin with: rows ``first`` to ``first + n - 1`` are drawn.
 
     Returns:
         float32 tensor (n, latent_dim) on the CPU.
@@ -46,8 +47,8 @@ def sample_latent(n: int, latent_dim: int, seed: int) -> torch.Tensor:
     """
     n, latent_dim, seed = _count("n", n), _count("latent_dim", latent_dim), check_seed(seed)
     rows = np.empty((n, latent_dim), dtype=np.float32)
-    for index in range(n):
-        _stream(seed, index).standard_normal(latent_dim, dtype=np.float32, out=rows[index])
+    for index, row in enumerate(rows, start=_count("first", first, least=0)):
+        _stream(seed, index).standard_normal(latent_dim, dtype=np.float32, out=row)
     return torch.from_numpy(rows)
 
 
@@ -316,13 +317,13 @@ def check_seed(seed: int) -> int:
     return value
 
 
-def _count(name: str, value: Any) -> int:
+def _count(name: str, value: Any, least: int = 1) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         raise UserError(f"{name} must be a whole number, got {value!r}") from None
-    if number < 1:
-        raise UserError(f"{name} must be at least 1, got {number}")
+    if number < least:
+        raise UserError(f"{name} must be at least {least}, got {number}")
     return number
 
 

@@ -264,6 +264,45 @@ def load_same_training() -> SameTraining:
 
 
 @dataclass(frozen=True)
+class PageExplorer:
+    """What a latent explorer on a page weighs, and how fast it is on the slowest of the screens it was measured on.
+
+    Attributes:
+        weights_bytes: What its generator takes, as chosen by :func:`dcgan_lib.page_generator.pack`.
+        rounded_bytes: The same, had the weights been rounded to 8 bits before their release.
+        mean_error: Distance from PyTorch's images in grey levels of 255, over all pixels of 256 images.
+        worst_error: The largest of any pixel.
+        median_ms: Milliseconds from asking for one picture until it is drawn.
+        p95_ms: What 95 of 100 pictures stay below.
+        first_picture_ms: From opening the page until the first picture is there.
+        script_bytes: The page's own JavaScript, all views together.
+        hardware: Where it was measured.
+    """
+
+    weights_bytes: int
+    rounded_bytes: int
+    mean_error: float
+    worst_error: float
+    median_ms: float
+    p95_ms: float
+    first_picture_ms: float
+    script_bytes: int
+    hardware: str
+
+
+def load_page_explorer(name: str) -> PageExplorer:
+    """Load what ``benchmarks/latent_explorer.py`` measured for a generator: "cats-64" or "fashion-mnist-32".
+
+    Raises:
+        UserError: If it has not been measured.
+    """
+    stored = json.loads((FOLDER / "latent-explorer.json").read_text(encoding="utf-8"))
+    if name not in stored:
+        raise UserError(f"no explorer of {name!r} has been measured; choose from {', '.join(stored)}")
+    return PageExplorer(**stored[name])
+
+
+@dataclass(frozen=True)
 class RecipeRun:
     """One run of the search for a recipe.
 

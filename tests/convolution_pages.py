@@ -2,8 +2,7 @@
 
 import re
 
-import pytest
-from pages import build, serve, write_book
+from pages import small_book
 
 from dcgan_lib.convolution_examples import LIMITS
 
@@ -22,39 +21,7 @@ PAGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def html(tmp_path_factory):
-    folder = write_book(tmp_path_factory.mktemp("small") / "book", PAGES, {})
-    finished = build(folder, "html", "-W", "--keep-going", "-n")
-    assert finished.returncode == 0, finished.stderr
-    return folder / "_build" / "html"
-
-
-@pytest.fixture(scope="module")
-def address(html):
-    with serve(html) as address:
-        yield address
-
-
-@pytest.fixture
-def show(opened, address):
-    """Open a page of the small book when its explorers live; afterwards nothing may have gone wrong on any."""
-    pages = []
-
-    def show(name="index", base=address, **options):
-        page = opened(f"{base}/{name}.html", live=False, **options)
-        for box in page.locator(".explorer").all():
-            box.scroll_into_view_if_needed()
-        page.wait_for_function("!document.querySelector('.explorer:not(.explorer-live)')")
-        page.wait_for_timeout(100)
-        pages.append(page)
-        return page
-
-    yield show
-    for page in pages:
-        assert page.errors == []
-        assert page.foreign == []
-
+html, address, show = small_book(PAGES, dict, lambda page: page.wait_for_timeout(100))
 
 # Keep what was last written on each canvas: [text, x, y] of each number and note in a cell.
 LISTEN = """() => {

@@ -5,9 +5,8 @@ import json
 from functools import cache
 
 import numpy as np
-import pytest
 import torch
-from pages import build, serve, write_book
+from pages import small_book
 from torch import nn
 
 from dcgan_lib import checkpoint, features, latent
@@ -101,44 +100,6 @@ PAGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def latent_book(tmp_path_factory):
-    """The pages of the small book, built once."""
-    data = {name: json.dumps(document(name)) for name in DOCUMENTS}
-    folder = write_book(tmp_path_factory.mktemp("latent") / "book", PAGES, data)
-    finished = build(folder, "html", "-W", "--keep-going", "-n")
-    assert finished.returncode == 0, finished.stderr
-    return folder / "_build" / "html"
-
-
-@pytest.fixture(scope="module")
-def latent_address(latent_book):
-    with serve(latent_book) as address:
-        yield address
-
-
-@pytest.fixture
-def show(opened, latent_address):
-    """Open a page when its explorers live and their pictures are there; nothing may have gone wrong afterwards."""
-    pages = []
-
-    def show(name="index", base=latent_address, query="", script="", **options):
-        page = opened("about:blank", live=False, **options)
-        page.add_init_script(script)
-        page.goto(f"{base}/{name}.html{query}", wait_until="load")
-        for box in page.locator(".explorer").all():
-            box.scroll_into_view_if_needed()
-        page.wait_for_function("!document.querySelector('.explorer:not(.explorer-live)')")
-        settle(page)
-        pages.append(page)
-        return page
-
-    yield show
-    for page in pages:
-        assert page.errors == []
-        assert page.foreign == []
-
-
 # Changes ask for pictures at the latest with the next frame; one that is asked for is busy until it is there.
 SETTLED = """() => new Promise(done => {
   const look = () => (document.querySelector(".explorer-live [aria-busy]") ? setTimeout(look, 10) : done());
@@ -154,6 +115,9 @@ PIXELS = """canvas => {
 
 def settle(page) -> None:
     page.evaluate(SETTLED)
+
+
+html, address, show = small_book(PAGES, lambda: {name: document(name) for name in DOCUMENTS}, settle)
 
 
 def pixels(locator) -> np.ndarray:

@@ -1,14 +1,17 @@
 """What the tests of pages share: a server, a page that is watched, a small book of a test's own, a finger."""
 
+import json
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 SOURCES = ROOT / "book" / "explorers"
@@ -87,6 +90,69 @@ def build(folder: Path, builder: str = "html", *options: str) -> subprocess.Comp
         str(folder / "_build" / builder),
     ]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def small_book(pages: dict[str, str], documents: Callable[[], dict], settle: Callable) -> tuple:
+    """Make the fixtures of a small book of explorers: `html`, `address` and `show`.
+
+    Assign them to these names in the file of the tests: pytest finds fixtures by the names of the file that uses them.
+
+    Args:
+        pages: Name -> text; one is "index".
+        documents: Makes what the explorers load, name -> what becomes JSON.
+        settle: Waits until the pictures of a page are there.
+
+    Returns:
+        The folder of built pages, their address, and a function that opens a page when its explorers live.
+    """
+
+    @pytest.fixture(scope="module")
+    def html(tmp_path_factory):
+        data = {name: json.dumps(document) for name, document in documents().items()}
+        folder = write_book(tmp_path_factory.mktemp("small") / "book", pages, data)
+        finished = build(folder, "html", "-W", "--keep-going", "-n")
+        assert finished.returncode == 0, finished.stderr
+        return folder / "_build" / "html"
+
+    @pytest.fixture(scope="module")
+    def address(html):
+        with serve(html) as address:
+            yield address
+
+    @pytest.fixture
+    def show(opened, address):
+        """Open a page; nothing may have gone wrong on it when the test ends."""
+        shown = []
+
+        def show(name="index", base=address, query="", script="", **options):
+            page = opened("about:blank", live=False, **options)
+            page.add_init_script(script)
+            page.goto(f"{base}/{name}.html{query}", wait_until="load")
+            for box in page.locator(".explorer").all():
+                box.scroll_into_view_if_needed()
+            page.wait_for_function("!document.querySelector('.explorer:not(.explorer-live)')")
+            settle(page)
+            shown.append(page)
+            return page
+
+        yield show
+        for page in shown:
+            assert page.errors == []
+            assert page.foreign == []
+
+    return html, address, show
+
+
+def assert_stands_still(page, opened, width: int = 100) -> None:
+    """In print, and where scripts are off, the still picture of a page's explorer takes its place, wide enough."""
+    assert not page.locator(".explorer-still").is_visible()
+    page.emulate_media(media="print")
+    assert page.locator(".explorer-still").is_visible()
+    assert not page.locator(".explorer-stage").is_visible()
+    bare = opened(page.url, live=False, java_script_enabled=False)
+    assert bare.locator(".explorer-still").is_visible()
+    assert bare.locator(".explorer-still").evaluate("image => image.naturalWidth") > width
+    assert bare.locator(".explorer-note").is_visible()
 
 
 def swipe(page, start: tuple[float, float], end: tuple[float, float], steps: int = 6) -> None:

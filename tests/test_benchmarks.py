@@ -16,6 +16,7 @@ from dcgan_lib.errors import UserError
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import latent_explorer
 import overheads
 import same_training
 import throughput
@@ -99,8 +100,9 @@ def test_what_ships_is_the_summary_of_the_results():
     for path in sorted((ROOT / "benchmarks" / "results").glob("throughput-*.json")):
         stored = json.loads((recorded / path.name).read_text(encoding="utf-8"))
         assert throughput.summarise(results(path.stem)) == stored
-    stored = json.loads((recorded / "same-training.json").read_text(encoding="utf-8"))
-    assert same_training.summarise(results("same-training")) == stored
+    for program, name in ((same_training, "same-training"), (latent_explorer, "latent-explorer")):
+        stored = json.loads((recorded / f"{name}.json").read_text(encoding="utf-8"))
+        assert program.summarise(results(name)) == stored
 
 
 def test_a_summary_is_medians_and_paired_ratios():

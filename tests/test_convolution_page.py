@@ -7,7 +7,7 @@ import convolution_pages
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from convolution_pages import LISTEN, SLIDERS, WRITTEN, choose, lit, now, text
-from pages import PHONES, SOURCES, swipe
+from pages import PHONES, SOURCES, assert_stands_still, swipe
 
 from dcgan_lib.convolution import ConvolutionSetting
 from dcgan_lib.convolution_examples import ConvolutionExample
@@ -387,15 +387,8 @@ def test_it_works_from_the_disk(show, html):
     assert text(page, "numbers").endswith("= 10")
 
 
-def test_print_and_pages_without_scripts_show_the_still_picture(show, opened, address):
-    page = show()
-    assert not page.locator(".explorer-still").is_visible()
-    page.emulate_media(media="print")
-    assert page.locator(".explorer-still").is_visible()
-    assert not page.locator(".explorer-stage").is_visible()
-    bare = opened(f"{address}/index.html", live=False, java_script_enabled=False)
-    assert bare.locator(".explorer-still").is_visible()
-    assert bare.locator(".explorer-still").evaluate("image => image.naturalWidth") > 600
+def test_print_and_pages_without_scripts_show_the_still_picture(show, opened):
+    assert_stands_still(show(), opened, width=600)
 
 
 def test_the_scripts_are_small_plain_and_our_own():

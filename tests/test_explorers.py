@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT
-from pages import PHONES, SOURCES, build, serve, swipe, write_book
+from pages import PHONES, SOURCES, assert_stands_still, build, serve, swipe, write_book
 
 from dcgan_lib.ring_recording import unpack_runs
 
@@ -768,20 +768,10 @@ def test_the_data_are_asked_for_only_when_one_comes_near(opened, address):
 # --- the still picture ------------------------------------------------------------------------------------------------
 
 
-def test_print_shows_the_still_picture(opened, address):
+def test_print_and_pages_without_scripts_show_the_still_picture(opened, address):
     page = opened(f"{address}/index.html")
-    assert not page.locator(".explorer-still").is_visible()
-    page.emulate_media(media="print")
-    assert page.locator(".explorer-still").is_visible()
-    assert not page.locator(".explorer-stage").is_visible()
-
-
-def test_without_scripts_the_still_picture_stands(opened, address):
-    page = opened(f"{address}/index.html", live=False, java_script_enabled=False)
-    still = page.locator(".explorer-still")
-    assert still.is_visible()
-    assert still.get_attribute("alt") == "Two squares with points."
-    assert page.locator(".explorer-note").is_visible()
+    assert page.locator(".explorer-still").get_attribute("alt") == "Two squares with points."
+    assert_stands_still(page, opened)
 
 
 MISSING = "delete window.DecompressionStream"

@@ -1,166 +1,45 @@
 """The chapters in a real JupyterLab: every cell runs, and the widgets' controls change what they show."""
 
 import ast
-import base64
 import hashlib
 import html
-import io
-import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import nbformat
 import numpy as np
 import pytest
 from chapter_rules import code_cells
+from lab import in_kernel, lab_page, open_notebook, pixels, png, run_all, serve_lab, until
 from notebooks import chapters
-from PIL import Image
 
 from dcgan_lib.widgets import convolution_explorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHAPTERS = chapters()
-TOKEN = "for-this-test-only"
-START = 120  # seconds JupyterLab may take to start, and a page to appear
-RUN = 400  # seconds a chapter may take on a slow machine; each is written to take less than 60
-
-# Every cell stays in the page, where a test can see it without scrolling; no dialog asks for a kernel or for news.
-SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for_server(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + START
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            with urlopen(f"{address}/api/status?token={TOKEN}", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail(f"JupyterLab did not start: {log.read_text()[-3000:]}", pytrace=False)
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of a JupyterLab over copies of the chapters, with settings of its own."""
-    home = tmp_path_factory.mktemp("lab")
-    root = home / "book"
-    root.mkdir()
-    for chapter in CHAPTERS:
-        shutil.copy(chapter, root / chapter.name)
-    for name, value in SETTINGS.items():
-        path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(value))
-    folders = {"SETTINGS": "settings", "WORKSPACES": "workspaces"}
-    environment = os.environ | {f"JUPYTERLAB_{key}_DIR": str(home / value) for key, value in folders.items()}
-    environment |= {"JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
-    port, log = free_port(), home / "log.txt"
-    options = {
-        "ServerApp.ip": "127.0.0.1",
-        "ServerApp.port": port,
-        "ServerApp.port_retries": 0,
-        "ServerApp.open_browser": False,
-        "ServerApp.allow_root": True,
-        "ServerApp.root_dir": root,
-        "IdentityProvider.token": TOKEN,
-        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
-        "LabApp.expose_app_in_browser": True,
-        "LabApp.extension_manager": "readonly",
-    }
-    command = [sys.executable, "-m", "jupyterlab", *(f"--{key}={value}" for key, value in options.items())]
-    address = f"http://127.0.0.1:{port}"
-    with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
-        try:
-            wait_for_server(address, process, log)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(60)
+    """The address of a JupyterLab over copies of the chapters."""
+    with serve_lab(tmp_path_factory.mktemp("lab"), CHAPTERS) as address:
+        yield address
 
 
 @pytest.fixture
 def page(browser):
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    page = context.new_page()
-    page.set_default_timeout(START * 500)
-    yield page
-    # A kernel that nobody uses any more would keep its memory, and one that still plays its processor too.
-    page.evaluate("window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown()")
-    context.close()
-
-
-def command(page, name: str, timeout: int) -> None:
-    """Execute a command of JupyterLab, as its menus do, and wait until it has ended, well or not."""
-    page.evaluate(
-        """name => {
-            window.ended = null;
-            const end = how => () => { window.ended = how; };
-            jupyterapp.commands.execute(name).then(end("well"), error => end(`${name}: ${error}`)());
-        }""",
-        name,
-    )
-    page.wait_for_function("window.ended", timeout=timeout * 1000)
-
-
-def open_chapter(page, lab: str, name: str) -> None:
-    """Open a chapter in a fresh workspace and wait for its kernel."""
-    page.goto(f"{lab}/lab/workspaces/{Path(name).stem}/tree/{name}?token={TOKEN}", wait_until="load")
-    page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-CodeCell")
-    page.wait_for_function(
-        """() => {
-            const context = jupyterapp.shell.currentWidget?.sessionContext, kernel = context?.session?.kernel;
-            return context?.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
-        }"""
-    )
-
-
-def run_all(page) -> list[str]:
-    """Clear the stored outputs, run every cell, and return the prompts, which count the cells that ran."""
-    command(page, "notebook:clear-all-cell-outputs", START)
-    page.wait_for_function("document.querySelectorAll('.jp-OutputArea-output').length === 0")
-    command(page, "notebook:run-all-cells", RUN)
-    errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
-    assert errors == []
-    assert page.evaluate("window.ended") == "well"
-    return [text.strip() for text in page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()]
-
-
-def until(page, holds: Callable[[], bool], otherwise: str) -> None:
-    """Wait until something holds; fail with a sentence if it never does."""
-    deadline = time.monotonic() + START
-    while not holds():
-        assert time.monotonic() < deadline, otherwise
-        page.wait_for_timeout(100)
+    with lab_page(browser) as page:
+        yield page
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_chapter_runs_from_top_to_bottom(page, lab, path):
     cells = code_cells(nbformat.read(path, as_version=4))
-    open_chapter(page, lab, path.name)
+    open_notebook(page, lab, path.name)
     assert run_all(page) == [f"[{number}]:" for number in range(1, len(cells) + 1)]
     if any("latent_explorer(" in cell.source for cell in cells):
         move_sliders(page)
+        see_the_views(page)
     if any("gan_player(" in cell.source for cell in cells):
         play_the_game(page)
     for cell in cells:
@@ -168,46 +47,26 @@ def test_chapter_runs_from_top_to_bottom(page, lab, path):
             change_the_convolution(page, cell.source)
 
 
-def png(picture) -> bytes:
-    """The file that the picture of a widget shows."""
-    encoded = picture.evaluate(
-        """async image => {
-            let bytes;
-            while (!bytes) {
-                try {
-                    bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
-                } catch (error) {  // a new picture has come, and the old one's address is gone
-                    await new Promise(requestAnimationFrame);
-                }
-            }
-            return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
-        }"""
-    )
-    return base64.b64decode(encoded)
+def drawn_by_kernel(page, image: str) -> str:
+    """The SHA-256 of an image in the kernel."""
+    return in_kernel(page, f"__import__('hashlib').sha256({image}.value).hexdigest()").strip("'")
 
 
-def pixels(data: bytes) -> np.ndarray:
-    """What a PNG shows, (height, width, 3)."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def in_kernel(page, expression: str) -> str:
-    """What an expression is in the chapter's kernel, once it has done what the page asked of it before."""
-    return page.evaluate(
-        """async expression => {
-            const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
-            const content = { code: '', silent: true, user_expressions: { value: expression } };
-            const reply = await kernel.requestExecute(content).done;
-            return reply.content.user_expressions.value.data['text/plain'];
-        }""",
-        expression,
-    )
+def see_the_views(page) -> None:
+    """Wall, walk and arithmetic show what the kernel has drawn; test_jupyterlab_latent.py moves their controls."""
+    for image in ("wall.samples[3]", "walk.picture", "sums.picture"):
+        wanted = drawn_by_kernel(page, image)
+        shown = page.locator(".jp-OutputArea-output img.widget-image")
+        until(
+            page,
+            lambda wanted=wanted, shown=shown: wanted in {hashlib.sha256(png(one)).hexdigest() for one in shown.all()},
+            f"{image} is not on the page",
+        )
 
 
 def move_sliders(page) -> None:
     """Move the first sliders of the explorer, and the seed: each changes the picture."""
-    explorer = page.locator(".jp-OutputArea-output", has=page.locator(".widget-slider")).first
+    explorer = page.locator(".jp-OutputArea-output", has=page.get_by_text("A to B")).first
     explorer.scroll_into_view_if_needed()
     picture = explorer.locator("img.widget-image").first
     picture.wait_for(state="visible")
@@ -217,7 +76,7 @@ def move_sliders(page) -> None:
         wanted = repr(value)
         value_now = f"round(float(explorer.{control}.value), 6)"
         until(page, lambda: in_kernel(page, value_now) == wanted, f"{control} does not become {wanted}")
-        drawn = in_kernel(page, "__import__('hashlib').sha256(explorer.picture.value).hexdigest()").strip("'")
+        drawn = drawn_by_kernel(page, "explorer.picture")
         until(page, lambda: hashlib.sha256(png(picture)).hexdigest() == drawn, f"{control} sends no picture")
         return png(picture)
 
@@ -330,6 +189,9 @@ def change_the_convolution(page, source: str) -> None:
     assert shown()[0] == beginning[0]
 
 
-@pytest.mark.parametrize("widget", ["latent_explorer(", "gan_player(", "convolution_explorer("])
+@pytest.mark.parametrize(
+    "widget",
+    ["latent_explorer(", "latent_walk(", "latent_arithmetic(", "latent_grid(", "gan_player(", "convolution_explorer("],
+)
 def test_a_chapter_has_the_widget(widget):
     assert any(widget in path.read_text(encoding="utf-8") for path in CHAPTERS)

@@ -34,6 +34,7 @@ def test_a_row_depends_on_seed_and_index_alone():
     rows = latent.sample_latent(20, 7, seed=3)
     assert rows.dtype == torch.float32
     assert torch.equal(latent.sample_latent(5, 7, seed=3), rows[:5])
+    assert torch.equal(latent.sample_latent(4, 7, seed=3, first=15), rows[15:19])
     for index in (0, 19):
         stream = np.random.Generator(np.random.Philox(key=[3, index]))
         assert rows[index].tolist() == stream.standard_normal(7, dtype=np.float32).tolist()
@@ -73,6 +74,7 @@ def test_global_random_state_is_untouched():
         ((2, 5, 2**64), "seed"),
         ((2, 5, 1.5), "seed"),
         ((2, 5, None), "seed"),
+        ((2, 5, 0, -1), "first must be at least 0"),
     ],
 )
 def test_impossible_samples_are_refused_in_one_line(arguments, message):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from latent_pages import SUM, assert_shows, document, images, pixels, sample, settle, tiny, trained, use
-from pages import PHONES, SOURCES, build, swipe, write_book
+from pages import PHONES, SOURCES, assert_stands_still, build, swipe, write_book
 
 from dcgan_lib import checkpoint, latent
 from dcgan_lib.data import to_uint8
@@ -21,7 +21,7 @@ from dcgan_lib.page_description import choose_sum, first_rows
 from dcgan_lib.page_generator import unpack
 
 # pytest finds fixtures by the names of the file that uses them.
-latent_address, latent_book, show = latent_pages.latent_address, latent_pages.latent_book, latent_pages.show
+address, html, show = latent_pages.address, latent_pages.html, latent_pages.show
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -46,8 +46,8 @@ def expected_wall(generator, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("served", [True, False], ids=["served", "from the disk"])
 @pytest.mark.parametrize(("page_name", "name"), [("cats", "cats-64"), ("fashion", "fashion-mnist-32")])
-def test_256_pictures_of_released_weights_are_those_of_pytorch(show, latent_book, served, page_name, name):
-    page = show(page_name) if served else show(page_name, base=latent_book.as_uri())
+def test_256_pictures_of_released_weights_are_those_of_pytorch(show, html, served, page_name, name):
+    page = show(page_name) if served else show(page_name, base=html.as_uri())
     generator = checkpoint.load_pretrained(name)
     seeds = np.random.default_rng(0).integers(0, 2**32, 8)
     differences = np.stack(
@@ -279,7 +279,7 @@ def test_the_latest_request_wins(show, script):
 
 
 @pytest.mark.parametrize("clipboard", [True, False])
-def test_a_copied_link_leads_to_the_same_z(show, latent_address, clipboard):
+def test_a_copied_link_leads_to_the_same_z(show, address, clipboard):
     page = show(permissions=["clipboard-read", "clipboard-write"])
     page.get_by_role("spinbutton", name="Seed").fill("7")
     sliders(page).nth(0).fill("2.5")
@@ -297,7 +297,7 @@ def test_a_copied_link_leads_to_the_same_z(show, latent_address, clipboard):
     link = page.locator(".latent-link").text_content()
     if clipboard:
         assert page.evaluate("navigator.clipboard.readText()") == link
-    assert link.startswith(f"{latent_address}/index.html?figure=fig-explore&z=7.0&move=")
+    assert link.startswith(f"{address}/index.html?figure=fig-explore&z=7.0&move=")
     assert link.endswith("#fig-explore")
     again = show(query=link.partition("index.html")[2])
     np.testing.assert_array_equal(pixels(again.locator(LARGE)), before)
@@ -769,10 +769,10 @@ SAID = {
 
 
 @pytest.mark.parametrize("how", SAID)
-def test_a_damaged_generator_is_a_sentence_beneath_the_still_picture(opened, latent_address, how):
+def test_a_damaged_generator_is_a_sentence_beneath_the_still_picture(opened, address, how):
     page = opened("about:blank", live=False)
     served_with(page, f'explorers.receive("tiny",{json.dumps(damaged(how))});')
-    page.goto(f"{latent_address}/index.html")
+    page.goto(f"{address}/index.html")
     page.get_by_text(SAID[how], exact=True).wait_for(state="visible")
     assert page.locator(".explorer-still").is_visible()
     assert page.locator(".explorer-stage").count() == 0
@@ -790,29 +790,21 @@ NO_CANVAS = "HTMLCanvasElement.prototype.getContext = () => null;"
     ],
 )
 @pytest.mark.parametrize("name", VIEWS)
-def test_a_browser_that_cannot_is_told_so(opened, latent_address, name, script, text):
+def test_a_browser_that_cannot_is_told_so(opened, address, name, script, text):
     page = opened("about:blank", live=False)
     page.add_init_script(script)
-    page.goto(f"{latent_address}/{name}.html")
+    page.goto(f"{address}/{name}.html")
     page.get_by_text(text, exact=True).wait_for(state="visible")
     assert page.locator(".explorer-still").is_visible()
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_print_and_pages_without_scripts_show_the_still_picture(show, opened, latent_address, name):
-    page = show(name)
-    assert not page.locator(".explorer-still").is_visible()
-    page.emulate_media(media="print")
-    assert page.locator(".explorer-still").is_visible()
-    assert not page.locator(".explorer-stage").is_visible()
-    bare = opened(f"{latent_address}/{name}.html", live=False, java_script_enabled=False)
-    assert bare.locator(".explorer-still").is_visible()
-    assert bare.locator(".explorer-still").evaluate("image => image.naturalWidth") > 100
-    assert bare.locator(".explorer-note").is_visible()
+def test_print_and_pages_without_scripts_show_the_still_picture(show, opened, name):
+    assert_stands_still(show(name), opened)
 
 
-def test_the_generator_is_asked_for_once_and_only_when_one_comes_near(opened, latent_address, show):
-    page = opened(f"{latent_address}/far.html", live=False)
+def test_the_generator_is_asked_for_once_and_only_when_one_comes_near(opened, address, show):
+    page = opened(f"{address}/far.html", live=False)
     page.wait_for_timeout(500)
     assert not any(".data.js" in url for url in page.asked)
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
@@ -891,10 +883,10 @@ def test_released_weights_are_exported_by_the_build_and_again_when_they_change(t
 # --- the scripts ------------------------------------------------------------------------------------------------------
 
 
-def test_the_scripts_are_small_plain_and_our_own(latent_book):
+def test_the_scripts_are_small_plain_and_our_own(html):
     names = [path.name for path in SOURCES.glob("latent*.js")]
     assert len(names) == 9
-    built = [latent_book / "_static" / "explorers" / name for name in (*names, "explorers.js", "controls.js")]
+    built = [html / "_static" / "explorers" / name for name in (*names, "explorers.js", "controls.js")]
     assert sum(path.stat().st_size for path in built) < 60_000
     for name in names:
         script = (SOURCES / name).read_text(encoding="utf-8")
@@ -903,9 +895,9 @@ def test_the_scripts_are_small_plain_and_our_own(latent_book):
         assert not re.search(r"^\s*(import|export)\b|\bfetch\(|https?://", script, re.MULTILINE), name
 
 
-def test_what_is_loaded_is_the_script_without_its_comments(latent_book):
+def test_what_is_loaded_is_the_script_without_its_comments(html):
     for name in ("latent-engine.js", "explorers.js"):
-        built = (latent_book / "_static" / "explorers" / name).read_text(encoding="utf-8").splitlines()
+        built = (html / "_static" / "explorers" / name).read_text(encoding="utf-8").splitlines()
         source = (SOURCES / name).read_text(encoding="utf-8")
         assert built[0] == '"use strict";'
         assert not [line for line in built if line.startswith(("//", "/*", "*"))]

@@ -1,5 +1,7 @@
 """The walk, the arithmetic and the grid, driven through the events their controls send; and what all views save."""
 
+import base64
+import copy
 import io
 import json
 import re
@@ -38,7 +40,7 @@ def start(seed):
 
 def pixels(png):
     with Image.open(io.BytesIO(png)) as shown:
-        return torch.from_numpy(np.array(shown)).permute(2, 0, 1)
+        return torch.from_numpy(np.array(shown.convert("RGB"))).permute(2, 0, 1)
 
 
 def drawn(generator, z):
@@ -74,7 +76,23 @@ def test_more_seeds_make_a_longer_walk_and_fewer_do_not_lose_the_picture(walk, g
     assert torch.equal(pixels(walk.picture.value), drawn(generator, start(8)))
 
 
-@pytest.mark.parametrize("text", ["", "3", "3, x", "3, -1", "3, 1000000", "3, 1.5", "3, ²"])
+def test_a_sample_may_be_another_row_of_its_seed(generator):
+    rows = latent.sample_latent(18, LATENT_DIM, 4)
+    walk = make_walk(generator, [(4, 17), 3], size=32)
+    assert walk.seeds.value == "4:17, 3"
+    assert_close(walk.z, rows[17])
+    send(walk.seeds, value="4:0 4:5")
+    send(walk.position, value=20)
+    assert_close(walk.z, rows[5])
+    walk.close()
+    view = latent_arithmetic(generator, [(4, 1), (4, 2)], [3], [(4, 7)], size=100)
+    assert_close(view.z, (rows[1] + rows[2]) / 2 - start(3) + rows[7])
+    view.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3", "3, x", "3, -1", "3, 1000000", "3, 1.5", "3, ²", "3, 4:", "3, :4", "3, 4:10000", "3, 4:1:1"]
+)
 def test_what_is_no_list_of_seeds_is_said_and_changes_nothing(walk, text):
     before = walk.picture.value
     send(walk.seeds, value=text)
@@ -187,6 +205,20 @@ def test_a_folder_that_takes_no_file_is_said_in_the_status(generator, tmp_path, 
     view.close()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_generator_on_a_gpu_draws_there(name, generator):
+    moved = copy.deepcopy(generator).cuda()
+    ours, theirs = MAKERS[name](generator), MAKERS[name](moved)
+    assert next(moved.parameters()).is_cuda
+    assert_close(theirs.z, ours.z)
+    shown, expected = (pixels(view.picture.value).int() for view in (theirs, ours))
+    assert (shown - expected).abs().max() <= 2
+    for view in (ours, theirs):
+        view.close()
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_closing_frees_every_widget(name, generator):
     before = set(ipywidgets.widgets.widget._instances)
@@ -204,6 +236,10 @@ def test_stored_output_is_a_view_a_still_and_a_stable_text(name, generator):
     view = MAKERS[name](generator)
     bundle = view._repr_mimebundle_()
     assert json.loads(json.dumps(bundle)) == bundle
+    shown, still = pixels(view.picture.value).float(), pixels(base64.b64decode(bundle["image/png"])).float()
+    assert max(still.shape) <= 256
+    smaller = torch.nn.functional.adaptive_avg_pool2d(shown, still.shape[1:])
+    assert (smaller - still).abs().mean() < 6  # few colours
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == view.view.model_id
     assert not re.search("0x|object", bundle["text/plain"])
     view.close()
@@ -225,7 +261,7 @@ def test_a_coordinate_of_ones_own_adds_up_with_all_others(generator):
     assert_close(explorer.z, expected)
     explorer.reset.click()
     assert_close(explorer.z, start(0))
-    assert explorer.change.value == 0
+    assert explorer.change.value == explorer.coordinate.value == 0
     explorer.close()
 
 

@@ -116,3 +116,11 @@ def test_recorded_spectra_are_those_of_real_numbers():
     for spectrum in (*spectra, *found.real_spectrum.values()):
         torch.testing.assert_close(spectrum[1:16], spectrum[17:].flip(0), rtol=0.02, atol=0)
         assert spectrum.min() > 0
+
+
+def test_the_page_explorer_has_both_generators_and_no_other():
+    cats, fashion = (recordings.load_page_explorer(name) for name in ("cats-64", "fashion-mnist-32"))
+    assert cats.median_ms > fashion.median_ms
+    assert cats.weights_bytes > fashion.weights_bytes
+    with pytest.raises(UserError, match="choose from cats-64, fashion-mnist-32"):
+        recordings.load_page_explorer("dogs")

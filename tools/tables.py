@@ -17,7 +17,7 @@ from typing import Any
 
 from dcgan_lib.errors import UserError
 from dcgan_lib.files import atomic_write
-from dcgan_lib.recordings import Throughput, load_recipe_search, load_throughput
+from dcgan_lib.recordings import PageExplorer, Throughput, load_page_explorer, load_recipe_search, load_throughput
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_MEASURED = "not measured yet"
@@ -117,36 +117,20 @@ def _spread(values: list[float]) -> str:
 
 def explorer_table() -> str:
     """What the latent explorer of a page weighs and how fast it is."""
-    stored = json.loads((ROOT / "benchmarks" / "results" / "latent-explorer.json").read_text(encoding="utf-8"))
-    names = list(next(iter(stored["screens"].values())))
+    names = ("cats-64", "fashion-mnist-32")
+    measured = [load_page_explorer(name) for name in names]
     lines = [f"| on the page | {' | '.join(f'`{name}`' for name in names)} |", "|---" * (len(names) + 1) + "|"]
     for title, cell in _EXPLORER_ROWS.items():
-        lines.append(f"| {title} | {' | '.join(cell(stored, name) for name in names)} |")
+        lines.append(f"| {title} | {' | '.join(cell(each) for each in measured)} |")
     return "\n".join(lines)
 
 
-def _chosen(stored: dict[str, Any], name: str) -> dict[str, Any]:
-    return stored["generators"][name]["precision"][-1]
-
-
-def _slowest(stored: dict[str, Any], name: str, what: str) -> float:
-    return max(times[name]["image"][what] for times in stored["screens"].values())
-
-
-_EXPLORER_ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
-    "weights, bytes": lambda stored, name: f"{_chosen(stored, name)['bytes'] / 1e6:.2f} MB",
-    "rounded to 8 bits before their release": lambda stored, name: (
-        f"{_chosen(stored, f'{name}-rounded')['bytes'] / 1e6:.2f} MB"
-    ),
-    "grey levels of 255 from PyTorch: mean, worst": lambda stored, name: (
-        f"{_chosen(stored, name)['mean_error']:.2f}, {_chosen(stored, name)['worst_error']:.1f}"
-    ),
-    "one picture: median, 95 % of them": lambda stored, name: (
-        f"{_slowest(stored, name, 'median_ms'):.1f} ms, {_slowest(stored, name, 'p95_ms'):.1f} ms"
-    ),
-    "first picture, after opening the page": lambda stored, name: (
-        f"{max(times[name]['first_picture_ms'] for times in stored['screens'].values()) / 1000:.1f} s"
-    ),
+_EXPLORER_ROWS: dict[str, Callable[[PageExplorer], str]] = {
+    "weights, bytes": lambda each: f"{each.weights_bytes / 1e6:.2f} MB",
+    "rounded to 8 bits before their release": lambda each: f"{each.rounded_bytes / 1e6:.2f} MB",
+    "grey levels of 255 from PyTorch: mean, worst": lambda each: f"{each.mean_error:.2f}, {each.worst_error:.1f}",
+    "one picture: median, 95 % of them": lambda each: f"{each.median_ms:.1f} ms, {each.p95_ms:.1f} ms",
+    "first picture, after opening the page": lambda each: f"{each.first_picture_ms / 1000:.1f} s",
 }
 TABLES = {
     "throughput": throughput_table,

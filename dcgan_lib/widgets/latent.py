@@ -143,6 +143,7 @@ class LatentExplorer(LatentView):
             for control, value in self._beginning.items():
                 control.value = value
             self.changes.zero_()
+            self.coordinate.value = 0
             self._on_coordinate(None)
 
     def _on_coordinate(self, _change: object) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from dcgan_lib import images, latent
 from dcgan_lib.errors import UserError
-from dcgan_lib.widgets.latent_view import LatentView, check_size, parse_seeds, seeds_box, start_of
+from dcgan_lib.widgets.latent_view import LatentView, check_size, parse_samples, samples_box, samples_text, start_of
 
 _GAP = 8  # pixels between the parts of the picture
 _MOST = 6  # images of a group that are shown
@@ -19,17 +19,18 @@ _MOST = 6  # images of a group that are shown
 
 def latent_arithmetic(
     generator: nn.Module,
-    a: Sequence[int] = (0, 1, 2),
-    b: Sequence[int] = (3, 4, 5),
-    c: Sequence[int] = (6, 7, 8),
+    a: Sequence[int | tuple[int, int]] = (0, 1, 2),
+    b: Sequence[int | tuple[int, int]] = (3, 4, 5),
+    c: Sequence[int | tuple[int, int]] = (6, 7, 8),
     names: Sequence[str] = ("A", "B", "C"),
     size: int = 512,
 ) -> LatentArithmetic:
-    """Compute ``mean(A) - mean(B) + mean(C)`` on the first latent vectors of groups of seeds, and the same on pixels.
+    """Compute ``mean(A) - mean(B) + mean(C)`` on the latent vectors of three groups of samples, and the same on pixels.
 
     Args:
         generator: A network with ``latent_dim`` and ``forward((N, latent_dim)) -> (N, C, S, S)``.
-        a: Seeds whose images have the attribute; the paper takes means of three.
+        a: Seeds whose images have the attribute, or (seed, row) for another sample than its first; the paper takes
+            means of three.
         b: Seeds of images like those, without it.
         c: Seeds of the images that are to get it.
         names: What the three groups are called.
@@ -45,14 +46,14 @@ def latent_arithmetic(
 
 
 class LatentArithmetic(LatentView):
-    """Three boxes of seeds over a picture of the groups, the result with its neighbours, and the pixels' control.
+    """Three boxes of samples over a picture of the groups, the result with its neighbours, and the pixels' control.
 
     The picture has a row for each group, its images and, last, the image of their mean latent vector. Below stands the
     result in the middle of nearby vectors, as in the paper, and right of it the same arithmetic on the images
     themselves.
 
     Attributes:
-        boxes: Three boxes of seeds.
+        boxes: Three boxes: seeds separated by commas; 4:17 is row 17 of seed 4.
         picture: All images, PNG.
         view: The box that holds them all.
 
@@ -63,22 +64,22 @@ class LatentArithmetic(LatentView):
     def __init__(
         self,
         generator: nn.Module,
-        a: Sequence[int],
-        b: Sequence[int],
-        c: Sequence[int],
+        a: Sequence[int | tuple[int, int]],
+        b: Sequence[int | tuple[int, int]],
+        c: Sequence[int | tuple[int, int]],
         names: Sequence[str] = ("A", "B", "C"),
         size: int = 512,
     ) -> None:
         check_size(size)
         if len(names) != 3:
             raise UserError(f"the three groups need three names, got {len(names)}")
-        texts = [", ".join(str(seed) for seed in group) for group in (a, b, c)]
+        texts = [samples_text(group) for group in (a, b, c)]
         for text in texts:
-            parse_seeds(text, least=1)
+            parse_samples(text, least=1)
         super().__init__(generator, size)
         self._names = tuple(str(name) for name in names)
         self.boxes = tuple(
-            seeds_box(text, name, f"seeds of {name}, separated by commas")
+            samples_box(text, name, f"seeds of {name}, separated by commas; 4:17 is row 17 of seed 4")
             for text, name in zip(texts, self._names, strict=True)
         )
         self.view = self._laid_out()
@@ -91,10 +92,10 @@ class LatentArithmetic(LatentView):
         """The latent vectors of the three groups, float32 (n, latent_dim) each.
 
         Raises:
-            UserError: If a box holds no list of seeds.
+            UserError: If a box holds no list of samples.
         """
-        seeds = [parse_seeds(box.value, least=1) for box in self.boxes]
-        return [torch.stack([start_of(self.generator, seed) for seed in group]) for group in seeds]
+        groups = [parse_samples(box.value, least=1) for box in self.boxes]
+        return [torch.stack([start_of(self.generator, *sample) for sample in group]) for group in groups]
 
     @property
     def z(self) -> torch.Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import ipywidgets
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from dcgan_lib import latent
@@ -18,7 +20,10 @@ from dcgan_lib.widgets.base import StillWidget
 
 MAX_SEED = 999_999
 """Largest seed the boxes take: any will do, and six digits can be read out to a neighbour."""
+MAX_ROW = 9_999
+"""Largest row of a seed they take."""
 
+_STILL = 256  # pixels, the longer side of what a notebook stores
 LOOKS = {"style": {"description_width": "8em"}, "layout": {"width": "27em", "max_width": "100%"}}
 """How every labelled control looks."""
 
@@ -58,6 +63,14 @@ class LatentView(StillWidget):
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, self.z.numpy(), allow_pickle=False)
 
+    def _still(self) -> bytes:
+        """The picture, small and in few colours: a notebook with many of them stays light."""
+        with Image.open(io.BytesIO(self.picture.value)) as picture:
+            picture.thumbnail((_STILL, _STILL), Image.Resampling.BOX)
+            still = io.BytesIO()
+            picture.quantize(64, dither=Image.Dither.NONE).save(still, "png", optimize=True)
+        return still.getvalue()
+
     def _write_picture(self, path: Path) -> None:
         with atomic_write(path) as temporary:
             temporary.write_bytes(self.picture.value)
@@ -79,9 +92,9 @@ def check_size(size: int) -> None:
         raise UserError(f"size must be at least 1 pixel, got {size}")
 
 
-def start_of(generator: nn.Module, seed: int) -> torch.Tensor:
-    """The first latent vector of a seed, float32 (latent_dim,)."""
-    return latent.sample_latent(1, generator.latent_dim, seed)[0]
+def start_of(generator: nn.Module, seed: int, row: int = 0) -> torch.Tensor:
+    """A latent vector of a seed, the first if nothing else is said, float32 (latent_dim,)."""
+    return latent.sample_latent(1, generator.latent_dim, seed, first=row)[0]
 
 
 def seed_box(value: int, description: str) -> ipywidgets.BoundedIntText:
@@ -110,18 +123,34 @@ def slider(description: str, low: float, high: float, step: float, tooltip: str)
     )
 
 
-def seeds_box(value: str, description: str, tooltip: str) -> ipywidgets.Text:
-    """A box for a list of seeds; it speaks up when a line is finished, not at every key."""
+def samples_box(value: str, description: str, tooltip: str) -> ipywidgets.Text:
+    """A box for a list of samples; it speaks up when a line is finished, not at every key."""
     return ipywidgets.Text(value=value, description=description, tooltip=tooltip, continuous_update=False, **LOOKS)
 
 
-def parse_seeds(text: str, least: int) -> list[int]:
-    """Read a list of seeds.
+def samples_text(samples: Iterable[int | tuple[int, int]]) -> str:
+    """What a box says for samples: ``4`` is the first sample of seed 4, ``4:17`` the one in row 17."""
+    return ", ".join(":".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in samples)
+
+
+def parse_samples(text: str, least: int) -> list[tuple[int, ...]]:
+    """Read a list of samples: (seed,) or (seed, row) of each.
 
     Raises:
-        UserError: If it is none, has fewer than ``least``, or one is out of range.
+        UserError: If it is none, has fewer than ``least``, or a seed or row is out of range.
     """
     words = text.replace(",", " ").split()
-    if len(words) < least or not all(word.isascii() and word.isdigit() and int(word) <= MAX_SEED for word in words):
-        raise UserError(f"write {least} or more seeds from 0 to {MAX_SEED}, separated by commas, not {text!r}")
-    return [int(word) for word in words]
+    if len(words) < least or not all(_is_sample(word) for word in words):
+        raise UserError(
+            f"write {least} or more seeds from 0 to {MAX_SEED}, separated by commas, not {text!r} "
+            "(4:17 is row 17 of seed 4)"
+        )
+    return [tuple(int(part) for part in word.split(":")) for word in words]
+
+
+def _is_sample(word: str) -> bool:
+    parts = word.split(":")
+    limits = (MAX_SEED, MAX_ROW)
+    return len(parts) <= 2 and all(
+        part.isascii() and part.isdigit() and int(part) <= most for part, most in zip(parts, limits, strict=False)
+    )

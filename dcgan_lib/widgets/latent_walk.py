@@ -11,18 +11,28 @@ from torch import nn
 
 from dcgan_lib import images, latent
 from dcgan_lib.errors import UserError
-from dcgan_lib.widgets.latent_view import LOOKS, LatentView, check_size, parse_seeds, seeds_box, start_of
+from dcgan_lib.widgets.latent_view import (
+    LOOKS,
+    LatentView,
+    check_size,
+    parse_samples,
+    samples_box,
+    samples_text,
+    start_of,
+)
 
 _STEPS = 20  # from one key to the next
 _INTERVAL = 100  # milliseconds between two steps, if the computer keeps up
 
 
-def latent_walk(generator: nn.Module, seeds: Sequence[int] = (0, 1, 2), size: int = 256) -> LatentWalk:
+def latent_walk(
+    generator: nn.Module, seeds: Sequence[int | tuple[int, int]] = (0, 1, 2), size: int = 256
+) -> LatentWalk:
     """Walk from the image of one seed to that of the next.
 
     Args:
         generator: A network with ``latent_dim`` and ``forward((N, latent_dim)) -> (N, C, S, S)``.
-        seeds: Two or more seeds to begin with; the box takes others.
+        seeds: Two or more seeds to begin with, or (seed, row) for another sample than its first; the box takes others.
         size: Width of the picture in pixels.
 
     Returns:
@@ -35,13 +45,13 @@ def latent_walk(generator: nn.Module, seeds: Sequence[int] = (0, 1, 2), size: in
 
 
 class LatentWalk(LatentView):
-    """A slider along a path through the first latent vectors of several seeds, and a button that plays it.
+    """A slider along a path through the latent vectors of several samples, and a button that plays it.
 
     While a picture is drawn the browser holds back further positions and sends the last, so no queue builds up.
 
     Attributes:
-        seeds: Box: the seeds the path passes, separated by commas. What is no list of seeds changes nothing but the
-            status.
+        seeds: Box: the seeds the path passes, separated by commas; 4:17 is row 17 of seed 4. What is no such list
+            changes nothing but the status.
         method: "slerp" or "lerp".
         position: Slider in steps, 20 from one seed to the next.
         play: Button: play, pause, stop, repeat.
@@ -49,12 +59,14 @@ class LatentWalk(LatentView):
         view: The box that holds them all.
     """
 
-    def __init__(self, generator: nn.Module, seeds: Sequence[int] = (0, 1, 2), size: int = 256) -> None:
+    def __init__(
+        self, generator: nn.Module, seeds: Sequence[int | tuple[int, int]] = (0, 1, 2), size: int = 256
+    ) -> None:
         check_size(size)
-        text = ", ".join(str(seed) for seed in seeds)
-        keys = parse_seeds(text, least=2)
+        text = samples_text(seeds)
+        keys = parse_samples(text, least=2)
         super().__init__(generator, size)
-        self.seeds = seeds_box(text, "seeds", "two or more seeds, separated by commas")
+        self.seeds = samples_box(text, "seeds", "two or more seeds, separated by commas; 4:17 is row 17 of seed 4")
         self.method = ipywidgets.ToggleButtons(
             options=["slerp", "lerp"],
             description="method",
@@ -88,9 +100,9 @@ class LatentWalk(LatentView):
         right = ipywidgets.VBox([self.picture, self.status, ipywidgets.HBox([self.save_z, self.save_png])])
         return ipywidgets.HBox([left, right], layout=ipywidgets.Layout(flex_flow="row wrap", grid_gap="1em"))
 
-    def _walked(self, keys: Sequence[int]) -> torch.Tensor:
+    def _walked(self, keys: Sequence[tuple[int, ...]]) -> torch.Tensor:
         """The path through the keys; slider and player get its length."""
-        path = latent.walk(torch.stack([start_of(self.generator, key) for key in keys]), _STEPS, self.method.value)
+        path = latent.walk(torch.stack([start_of(self.generator, *key) for key in keys]), _STEPS, self.method.value)
         for control in (self.position, self.play):
             control.max = len(path) - 1
         return path
@@ -102,7 +114,7 @@ class LatentWalk(LatentView):
 
     def _on_path(self, _change: object) -> None:
         try:
-            keys = parse_seeds(self.seeds.value, least=2)
+            keys = parse_samples(self.seeds.value, least=2)
         except UserError as error:
             self.status.value = str(error)
             return
