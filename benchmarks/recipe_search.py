@@ -256,7 +256,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What the chapter shows: the curves of every run, in the order of ``TASKS`` and ``TRIALS``."""
     order = [list(TASKS), list(TRIALS)]
     rows = sorted(rows, key=lambda row: (order[0].index(row["task"]), order[1].index(row["trial"]), row["seed"]))
-    runs = []
+    runs, tried = [], {row["trial"] for row in rows}
     for row in rows:
         measured = row["measured"]
         runs.append(
@@ -272,9 +272,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         )
     return {
         "tasks": {row["task"]: asdict(TASKS[row["task"]]) | {"floor": round(row["floor"], 3)} for row in rows},
-        "trials": {
-            name: {"why": trial.why} for name, trial in TRIALS.items() if name in {row["trial"] for row in rows}
-        },
+        "trials": {name: {"why": trial.why} for name, trial in TRIALS.items() if name in tried},
         "finalists": FINALISTS,
         "runs": runs,
         "hardware": sorted({row["hardware"] for row in rows}),

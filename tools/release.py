@@ -112,11 +112,13 @@ def write_weights(run: Path, target: Path) -> dict[str, Any]:
     return {"config": config, "steps": records[-1]["step"], "records": thinned}
 
 
-def score(generator: Generator, config: dict[str, Any], reader: str | None) -> tuple[metrics.Evaluation, int]:
+def score(
+    generator: Generator, config: dict[str, Any], reader: str | None, root: str | None = None
+) -> tuple[metrics.Evaluation, int]:
     """Score released weights against the images they were trained on, and count these."""
     name, size = config["data"]["name"], config["data"]["image_size"]
-    dataset = data.load_dataset(name, size, limit=config["data"]["limit"])
-    held_out = data.load_unseen(name, size, limit=metrics.COMPARED_PIXELS)
+    dataset = data.load_dataset(name, size, root=root, limit=config["data"]["limit"])
+    held_out = data.load_unseen(name, size, root, metrics.COMPARED_PIXELS)
     chosen = None if reader is None else features.load_reader(reader)
     samples = min(SAMPLES, len(dataset) // 2)
     return metrics.evaluate(generator, dataset, chosen, samples, held_out=held_out), len(dataset)
@@ -157,8 +159,9 @@ def main() -> None:
     options = parser.parse_args()
     if (options.run is None) != (options.hardware is None):
         parser.error("--run and --hardware go together")
-    if options.run is not None and (data_name := checkpoint.load_config(options.run)["data"]["name"]) not in CREDITS:
-        parser.error(f"say in CREDITS whose images {data_name} are")
+    trained_on = {} if options.run is None else checkpoint.load_config(options.run)["data"]
+    if trained_on and trained_on["name"] not in CREDITS:
+        parser.error(f"say in CREDITS whose images {trained_on['name']} are")
 
     target = checkpoint.PRETRAINED / f"{options.name}.safetensors"
     stored = ROOT / "benchmarks" / "results" / f"release-{options.name}.json"
@@ -167,7 +170,7 @@ def main() -> None:
     else:
         history = write_weights(options.run, target) | {"hardware": options.hardware}
     generator = checkpoint.load_generator(target)
-    scores, count = score(generator, history["config"], options.reader)
+    scores, count = score(generator, history["config"], options.reader, trained_on.get("data_root"))
     text = card(options.name, generator, history, scores.table(), count)
     with atomic_write(target.with_suffix(".md")) as temporary:
         temporary.write_text(text, encoding="utf-8")
