@@ -159,12 +159,20 @@ def summarise(results: dict[str, Any]) -> dict[str, Any]:
     """What is shown: the weights as they are on the pages, and of each time that of the slowest screen."""
     shown = {}
     for name in NAMES:
-        chosen, rounded = (results["generators"][each]["precision"][-1] for each in (name, f"{name}-rounded"))
+        ways, rounded = (
+            {row["weights"]: row for row in results["generators"][each]["precision"]}
+            for each in (name, f"{name}-rounded")
+        )
+        chosen = ways["as chosen"]
         times = [screen[name] for screen in results["screens"].values()]
         shown[name] = {
             "weights_bytes": chosen["bytes"],
-            "rounded_bytes": rounded["bytes"],
+            "rounded_bytes": rounded["as chosen"]["bytes"],
             **{error: chosen[error] for error in ("mean_error", "worst_error")},
+            **{
+                kind: [ways[weights]["mean_error"], ways[weights]["worst_error"]]
+                for kind, weights in (("fine", "16 bits"), ("half", "float16"))
+            },
             **{time: max(each["image"][time] for each in times) for time in ("median_ms", "p95_ms")},
             "first_picture_ms": max(each["first_picture_ms"] for each in times),
             "script_bytes": sum(results["scripts"].values()),

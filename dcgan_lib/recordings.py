@@ -272,6 +272,8 @@ class PageExplorer:
         rounded_bytes: The same, had the weights been rounded to 8 bits before their release.
         mean_error: Distance from PyTorch's images in grey levels of 255, over all pixels of 256 images.
         worst_error: The largest of any pixel.
+        fine: Mean and worst error with weights of 16 bits.
+        half: Mean and worst error with weights of 16-bit floats, for comparison; no page has them.
         median_ms: Milliseconds from asking for one picture until it is drawn.
         p95_ms: What 95 of 100 pictures stay below.
         first_picture_ms: From opening the page until the first picture is there.
@@ -283,6 +285,8 @@ class PageExplorer:
     rounded_bytes: int
     mean_error: float
     worst_error: float
+    fine: tuple[float, float]
+    half: tuple[float, float]
     median_ms: float
     p95_ms: float
     first_picture_ms: float
@@ -299,7 +303,8 @@ def load_page_explorer(name: str) -> PageExplorer:
     stored = json.loads((FOLDER / "latent-explorer.json").read_text(encoding="utf-8"))
     if name not in stored:
         raise UserError(f"no explorer of {name!r} has been measured; choose from {', '.join(stored)}")
-    return PageExplorer(**stored[name])
+    pairs = {each: tuple(stored[name][each]) for each in ("fine", "half")}
+    return PageExplorer(**stored[name] | pairs)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ DOCUMENTS = {
     "large": lambda: pack(trained(size=128), "large"),
     "cats": lambda: pack(checkpoint.load_pretrained("cats-64"), "cats-64"),
     "fashion": lambda: pack(checkpoint.load_pretrained("fashion-mnist-32"), "fashion-mnist-32"),
+    "cats-fine": lambda: pack(checkpoint.load_pretrained("cats-64"), "cats-64", bits=16),
+    "fashion-fine": lambda: pack(checkpoint.load_pretrained("fashion-mnist-32"), "fashion-mnist-32", bits=16),
 }
 
 
@@ -95,7 +97,7 @@ PAGES = {
     "both": "# Both\n\n" + use("one", "explore") + "\n" + use("two", "walk"),
     **{
         name: f"# Wall\n\n{use(f'wall-{name}', 'grid', name)}"
-        for name in ("cats", "fashion", "five", "resized", "large")
+        for name in ("cats", "fashion", "cats-fine", "fashion-fine", "five", "resized", "large")
     },
 }
 

@@ -129,6 +129,8 @@ _EXPLORER_ROWS: dict[str, Callable[[PageExplorer], str]] = {
     "weights, bytes": lambda each: f"{each.weights_bytes / 1e6:.2f} MB",
     "rounded to 8 bits before their release": lambda each: f"{each.rounded_bytes / 1e6:.2f} MB",
     "grey levels of 255 from PyTorch: mean, worst": lambda each: f"{each.mean_error:.2f}, {each.worst_error:.1f}",
+    "the same with weights of 16 bits": lambda each: "{:.3f}, {:.1f}".format(*each.fine),
+    "the same with 16-bit floats": lambda each: "{:.3f}, {:.1f}".format(*each.half),
     "one picture: median, 95 % of them": lambda each: f"{each.median_ms:.1f} ms, {each.p95_ms:.1f} ms",
     "first picture, after opening the page": lambda each: f"{each.first_picture_ms / 1000:.1f} s",
 }
