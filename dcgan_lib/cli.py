@@ -96,10 +96,10 @@ class EvaluateOptions:
     samples: int | None = None
     """Number of generated images. None: 5,000, or half the number of real images where that is less."""
     seed: int = 0
-    """Seed of the samples."""
+    """Seed of the samples and of the choice of real images."""
     reader: str | None = None
     """The network whose features are compared: cats, clothing or fashion-mnist, or a file that
-    python -m dcgan_lib.features has written. None: the data set's own, or plain colours where there is none."""
+    python -m dcgan_lib.reader_training has written. None: the data set's own, or plain colours where there is none."""
     inception: bool = False
     """Measure in addition the Frechet distance of the literature, in the features of Inception-v3; it needs
     pip install 'dcgan-lib[inception]', and a network the first time."""

@@ -162,65 +162,7 @@ def test_a_file_without_a_reader_is_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_training_learns_saves_and_repeats(tmp_path):
-    # Two classes that differ in which half is bright: a few steps must be enough.
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, 2, (256, 1), generator=generator)
-    images = torch.randint(0, 60, (256, 1, 32, 32), generator=generator)
-    for row, label in enumerate(labels.flatten().tolist()):
-        images[row, :, 16 * label : 16 * label + 16] += 150
-    dataset = ImageDataset(images.to(torch.uint8), labels, {"bright half": ("top", "bottom")}, "halves")
-    options = features.ReaderTraining(tmp_path / "a.safetensors", resolution=32, epochs=4, batch_size=32)
-    trained = features.train_reader(dataset, options)
-    assert features.measure_accuracy(trained, dataset)["bright half"] > 0.95
-    digest = trained.save(options.output)
-    assert features.train_reader(dataset, options).save(tmp_path / "b.safetensors") == digest
-    loaded = features.read_reader_file(options.output, expected_sha256=digest)
-    assert loaded.label_names == dataset.label_names
-    assert torch.equal(loaded.read(dataset.images)[0], trained.read(dataset.images)[0])
-    torch.testing.assert_close(loaded.features(dataset.images), trained.features(dataset.images), atol=0.02, rtol=0.02)
-
-
-def test_training_needs_labels(tmp_path):
-    dataset = ImageDataset(torch.zeros(4, 1, 32, 32).byte(), torch.zeros(4, 0).long(), {}, "folder:x")
-    with pytest.raises(UserError, match="no labels"):
-        features.train_reader(dataset, features.ReaderTraining(tmp_path / "x.safetensors", resolution=32))
-
-
 def test_accuracy_needs_the_same_factors(reader):
     dataset = ImageDataset(torch.zeros(4, 3, 32, 32).byte(), torch.zeros(4, 1).long(), {"class": ("a",)}, "other")
     with pytest.raises(UserError, match="does not know the factors"):
         features.measure_accuracy(reader, dataset)
-
-
-def test_augmentation_keeps_shape_and_repeats(unseen):
-    images = to_model_range(unseen.images[:16])
-    torch.manual_seed(3)
-    first = features.augment(images)
-    torch.manual_seed(3)
-    assert torch.equal(features.augment(images), first)
-    assert first.shape == images.shape
-    assert 0.01 < (first - images).abs().mean() < 0.5
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--data", "dogs"], "there is no data set 'dogs'"),
-        (["--limit", "20"], "20 images are fewer than --batch-size 128"),
-        (["--epochs", "0"], "epochs 0 must be at least 1"),
-        (["--batch-size", "0"], "batch-size 0 must be at least 1"),
-        (["--output", "reader.pt"], "reader.pt must end in .safetensors"),
-    ],
-)
-def test_mistakes_on_the_command_line_are_told_without_a_traceback(tmp_path, capsys, words, message):
-    arguments = ["--output", str(tmp_path / "reader.safetensors"), "--limit", "300", *words]
-    try:
-        status = features.main(arguments)
-    except SystemExit as ended:  # what tyro itself refuses, in its box
-        status = ended.code
-    err = capsys.readouterr().err
-    assert status == 2
-    assert message in " ".join(err.replace("│", " ").split())
-    assert "Traceback" not in err
-    assert not (tmp_path / "reader.safetensors").exists()

@@ -521,6 +521,19 @@ def test_a_data_set_without_reader_is_scored_by_its_pixels(cats, fresh):
     assert broken.birthday.collisions > 100 * (1 + scores.birthday.collisions)
 
 
+def test_density_and_coverage_compare_no_more_than_memory_holds(cats, fresh, monkeypatch):
+    whole = metrics.evaluate(Replay(fresh), cats, samples=600)
+    monkeypatch.setattr("dcgan_lib.metrics.evaluation.MOST", 200)
+    fewer = metrics.evaluate(Replay(fresh), cats, samples=600)
+    assert (whole.neighbours, fewer.neighbours, fewer.compared) == (600, 200, 600)
+    assert "; density and coverage: 200\n" in fewer.table()
+    assert "density and coverage:" not in whole.table()
+    assert fewer.frechet == whole.frechet
+    monkeypatch.setattr("dcgan_lib.metrics.manifold.MOST", 100)
+    with pytest.raises(UserError, match="compare at most 100 on each side"):
+        metrics.evaluate(Replay(fresh), cats, samples=600)
+
+
 def test_evaluate_refuses(cats, fresh):
     with pytest.raises(UserError, match="too few for these features"):
         metrics.evaluate(Replay(fresh), cats, samples=100)

@@ -20,7 +20,12 @@ class Recorder:
     def __init__(self, feature):
         assert feature == 2048
         self.seen = {True: [], False: []}
+        self.device = None
         Recorder.last = self
+
+    def to(self, device):
+        self.device = device
+        return self
 
     def update(self, images, real):
         assert images.dtype == torch.uint8
@@ -59,6 +64,7 @@ def test_as_many_real_as_generated_images_are_shown_in_colour(recorder, channels
     found = metrics.inception_distance(generator, dataset, SAMPLES, seed=3)
     assert type(found) is float
     assert found == 12.5
+    assert recorder.last.device == torch.device("cpu")
     real, made = shown(recorder)
     assert real.shape == made.shape == (SAMPLES, 3, 32, 32)
     rows = rows_of(real, dataset)
@@ -80,6 +86,11 @@ def test_the_seed_chooses_both_and_there_are_no_more_images_than_real_ones(recor
         assert not torch.equal(first[position], other[position])
         assert len(many[position]) == 120
     assert sorted(rows_of(many[0], dataset)) == list(range(120))
+
+
+def test_a_generator_of_another_size_or_colour_is_refused(recorder):
+    with pytest.raises(UserError, match="load it with the generator's size"):
+        metrics.inception_distance(networks(3)[0], noise(1), 50)
 
 
 @pytest.mark.parametrize(

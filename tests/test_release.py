@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from release import command_line
+from release import main as release
 
 from dcgan_lib import checkpoint, cli, images, latent, models
 from dcgan_lib.config import RECIPES, TrainingConfig
@@ -98,3 +99,18 @@ def test_the_command_names_the_discriminators_switches(minibatch_std):
     config = history_of("cats-64")["config"]
     config["discriminator"]["minibatch_std"] = minibatch_std
     assert cli.parse(command_line(config, 10).split()[1:]).minibatch_std == minibatch_std
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["dogs-64"], "nothing is released as dogs-64: give --run and --hardware"),
+        (["dogs-64", "--run", "nowhere", "--hardware", "one core"], "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert release(words) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import torch
 
 from dcgan_lib import checkpoint, data, features, images, latent, metrics
 from dcgan_lib.config import RECIPES
+from dcgan_lib.errors import UserError
 from dcgan_lib.files import atomic_write, write_json
 from dcgan_lib.models import Generator
 from dcgan_lib.page_generator import round_weights
@@ -147,8 +150,8 @@ def card(name: str, generator: Generator, history: dict[str, Any], table: str, c
     )
 
 
-def main() -> None:
-    """Write the four files of a release, or score one again."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the four files of a release, or score one again; 2, after one line, for a mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="name of the release, such as cats-64")
     parser.add_argument(
@@ -156,16 +159,28 @@ def main() -> None:
     )
     parser.add_argument("--hardware", help="what it was trained on, in words; goes with --run")
     parser.add_argument("--reader", help="whose features to score it in, where the data set has no reader of its own")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if (options.run is None) != (options.hardware is None):
         parser.error("--run and --hardware go together")
+    try:
+        release(options)
+    except UserError as error:
+        print(f"release.py: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def release(options: argparse.Namespace) -> None:
+    """Write the files, or score again."""
     trained_on = {} if options.run is None else checkpoint.load_config(options.run)["data"]
     if trained_on and trained_on["name"] not in CREDITS:
-        parser.error(f"say in CREDITS whose images {trained_on['name']} are")
+        raise UserError(f"say in CREDITS whose images {trained_on['name']} are")
 
     target = checkpoint.PRETRAINED / f"{options.name}.safetensors"
     stored = ROOT / "benchmarks" / "results" / f"release-{options.name}.json"
     if options.run is None:
+        if not stored.exists():
+            raise UserError(f"nothing is released as {options.name}: give --run and --hardware")
         history = json.loads(stored.read_text(encoding="utf-8"))
     else:
         history = write_weights(options.run, target) | {"hardware": options.hardware}
@@ -180,4 +195,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,7 +18,7 @@ from dcgan_lib.latent import generate, sample_latent
 from dcgan_lib.metrics.distances import BLOCK, frechet_distance, kernel_distance
 from dcgan_lib.metrics.factors import Coverage, PairCoverage, coverage, pair_coverage
 from dcgan_lib.metrics.intervals import Score, jackknife
-from dcgan_lib.metrics.manifold import Neighbourhoods
+from dcgan_lib.metrics.manifold import MOST, Neighbourhoods
 from dcgan_lib.metrics.memory import PIECE, Birthday, Copies, birthday, birthday_by_distance, copies
 
 PIXELS = "pixels-8x8"
@@ -44,7 +44,8 @@ class Evaluation:
         extractor: Name of the feature extractor.
         extractor_sha256: Hash of its weights; empty if it has none.
         features: Length of its feature vector.
-        compared: Number of images on each side of the distances, densities and coverages.
+        compared: Number of images on each side of the distances.
+        neighbours: Number of images on each side of density and coverage: as many, but at most 10,000.
         frechet: Frechet distance of generated to real images, a square as usual; its floor compares real images with
             other real ones.
         kernel: Kernel distance (KID), likewise.
@@ -66,6 +67,7 @@ class Evaluation:
     extractor_sha256: str
     features: int
     compared: int
+    neighbours: int
     frechet: Score
     kernel: Score
     density: Score
@@ -84,10 +86,12 @@ class Evaluation:
     def table(self) -> str:
         """Return the scores as a text table."""
         weights = f", sha256 {self.extractor_sha256[:12]}" if self.extractor_sha256 else ", no network"
+        fewer = "" if self.neighbours == self.compared else f"; density and coverage: {self.neighbours:,}"
         lines = [
             f"{self.samples:,} samples (seed {self.seed}) against {self.dataset}, {self.image_size}x{self.image_size}",
             f"features: {self.extractor} ({self.features} numbers{weights})",
-            f"{self.compared:,} samples against as many real images; distances are squared, in brackets 95 % intervals",
+            f"{self.compared:,} samples against as many real images; distances are squared, in brackets 95 % intervals"
+            f"{fewer}",
             "",
             f"{'':<20}{'score':<30}real against real",
         ]
@@ -160,7 +164,7 @@ def evaluate(
         UserError: If the generator does not fit the data set, its images are not finite, the reader knows other
             factors, or there are too few samples or real images for the number of features.
     """
-    _check_fit(generator, dataset)
+    check_fit(generator, dataset)
     if reader is None and (released := reader_for(dataset.name)):
         reader = load_reader(released)
     if reader is not None and list(reader.label_names.items()) != list(dataset.label_names.items()):
@@ -200,6 +204,7 @@ def evaluate(
         extractor_sha256="" if reader is None else reader.sha256,
         features=dimension,
         compared=count,
+        neighbours=min(count, MOST),
         **_compare(fake[:count], real, other),
         **extra,
     )
@@ -229,9 +234,10 @@ def _compare(fake: Tensor, real: Tensor, other: Tensor) -> dict[str, Score]:
 
     frechet, kernel = jackknife(lambda f, r: distances(fake[f], real[r]), count, count, at_least=-torch.inf)
     frechet = replace(frechet, low=max(0.0, frechet.low))
-    density, covered = jackknife(Neighbourhoods(fake, real).scores, count, count)
+    few = min(count, MOST)
+    density, covered = jackknife(Neighbourhoods(fake[:few], real[:few]).scores, few, few)
     covered = replace(covered, high=min(1.0, covered.high))
-    floors = (*distances(other, real), *Neighbourhoods(other, real).scores())
+    floors = (*distances(other, real), *Neighbourhoods(other[:few], real[:few]).scores())
     scores = dict(zip(("frechet", "kernel", "density", "coverage"), (frechet, kernel, density, covered), strict=True))
     return {name: replace(score, floor=floor) for (name, score), floor in zip(scores.items(), floors, strict=True)}
 
@@ -262,7 +268,8 @@ def _to_float(images: Tensor) -> Tensor:
     return to_model_range(images) if images.dtype == torch.uint8 else images
 
 
-def _check_fit(generator: nn.Module, dataset: ImageDataset) -> None:
+def check_fit(generator: nn.Module, dataset: ImageDataset) -> None:
+    """Refuse a generator whose images have another size, or other channels, than the real ones."""
     made = (generator.channels, generator.image_size)
     if made != (dataset.channels, dataset.image_size):
         raise UserError(

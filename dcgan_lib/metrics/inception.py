@@ -9,6 +9,7 @@ from dcgan_lib.data import ImageDataset
 from dcgan_lib.errors import UserError
 from dcgan_lib.images import as_uint8
 from dcgan_lib.latent import generate, sample_latent
+from dcgan_lib.metrics.evaluation import check_fit
 
 FEATURES = 2048
 _BATCH = 100
@@ -21,21 +22,24 @@ def inception_distance(generator: nn.Module, dataset: ImageDataset, samples: int
     images of 299 pixels: for small drawings its features say little, and only the number is comparable with others.
 
     Args:
-        generator: Maps latent vectors to images in [-1, 1].
-        dataset: Real images of the same size.
+        generator: Maps latent vectors to images in [-1, 1]; Inception-v3 runs on its device.
+        dataset: Real images of its size and channels.
         samples: Images on each side; with fewer than 2048 the covariance is singular, and papers use 10,000 or 50,000.
         seed: Seed of the samples and of the choice of real images.
 
     Raises:
-        UserError: If torch-fidelity is not installed, or its network cannot be downloaded.
+        UserError: If the generator does not fit the data set, torch-fidelity is not installed, or its network cannot
+            be downloaded.
 
     Source:
         Heusel et al. 2017, arXiv:1706.08500.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
+    check_fit(generator, dataset)
+    device = next(generator.parameters()).device
     try:
-        metric = FrechetInceptionDistance(feature=FEATURES)
+        metric = FrechetInceptionDistance(feature=FEATURES).to(device)
     except ModuleNotFoundError as error:
         raise UserError("the Inception FID needs another package: pip install 'dcgan-lib[inception]'") from error
     except (OSError, RuntimeError) as error:  # no network, or only part of the file
@@ -45,5 +49,5 @@ def inception_distance(generator: nn.Module, dataset: ImageDataset, samples: int
         order.split(_BATCH), sample_latent(len(order), generator.latent_dim, seed).split(_BATCH), strict=True
     ):
         for images, real in ((dataset.images[rows], True), (as_uint8(generate(generator, z)), False)):
-            metric.update(images.expand(-1, 3, -1, -1), real=real)
+            metric.update(images.to(device).expand(-1, 3, -1, -1), real=real)
     return metric.compute().item()

@@ -82,7 +82,8 @@ def jackknife(
 
     A group is every tenth generated sample together with every tenth real one, so the interval holds the choice of
     both. The bias that a Frechet distance has from its number of samples is not in the interval: it belongs to the
-    score, which is why two scores compare only at the same number.
+    score, which is why two scores compare only at the same number. The interval is cautious: scores of fresh
+    samples spread less than it says.
 
     Args:
         scores: From rows of the generated and rows of the real samples, int64, to one or several numbers.

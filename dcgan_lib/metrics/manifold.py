@@ -11,6 +11,7 @@ from dcgan_lib.errors import UserError
 from dcgan_lib.metrics.distances import checked
 
 NEIGHBOURS = 5
+MOST = 10_000  # samples on a side: memory goes with their square, and these take 2 GB
 
 
 class DensityCoverage(NamedTuple):
@@ -34,12 +35,12 @@ def density_coverage(fake: Tensor, real: Tensor, neighbours: int = NEIGHBOURS) -
     neighbourhoods are smaller, and show finer differences: compare scores at equal numbers only.
 
     Args:
-        fake: Features of generated images, (M, D), M >= 1.
-        real: Features of real images, (N, D), N > k.
+        fake: Features of generated images, (M, D), M from 1 to 10,000.
+        real: Features of real images, (N, D), N from k + 1 to 10,000.
         neighbours: k.
 
     Raises:
-        UserError: If the shapes do not fit, there are too few rows, or a value is NaN or infinite.
+        UserError: If the shapes do not fit, there are too few rows or too many, or a value is NaN or infinite.
 
     Source:
         Naeem et al. 2020, arXiv:2002.09797, eqs. 4 to 6.
@@ -57,6 +58,8 @@ class Neighbourhoods:
     """
 
     def __init__(self, fake: Tensor, real: Tensor, neighbours: int = NEIGHBOURS) -> None:
+        if max(len(fake), len(real)) > MOST:
+            raise UserError(f"density and coverage hold all distances in memory: compare at most {MOST:,} on each side")
         fake, real = checked(fake, real, at_least=1)
         offset = real.mean(dim=0)  # around 0, float32 has digits enough
         fake, real = (fake - offset).float(), (real - offset).float()
