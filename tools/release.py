@@ -55,7 +55,7 @@ A DCGAN generator for {size} x {size} images, trained from scratch on `{dataset}
 | training data | `{dataset}`, {count:,} images |
 | training | {steps:,} steps, {seen:,} images, {minutes:.0f} minutes on {hardware} |
 | seed | {seed} |
-| weights | averaged over training (half-life {half_life:,.0f} images), rounded to 8 bits, stored as float16 |
+| weights | averaged over training (half-life {half_life:,.0f} images), rounded to 8 bits |
 | software | torch {torch} |
 
 {credit}
@@ -107,8 +107,9 @@ def write_weights(run: Path, target: Path) -> dict[str, Any]:
     """Write the generator of a run, rounded, and return the history of its training."""
     config, records = checkpoint.load_config(run), checkpoint.load_state(run)["records"]
     generator = checkpoint.load_generator(run)
-    round_weights(generator)  # what a page runs, within its bytes, is then this very network
-    checkpoint.save_weights(target, {"generator": generator}, records[-1]["step"], dtype=torch.float16)
+    # What a page runs, within its bytes, is then this very network; float16 would move the weights off their steps.
+    round_weights(generator)
+    checkpoint.save_weights(target, {"generator": generator}, records[-1]["step"])
     thinned = records[:: max(1, len(records) // HISTORY_LINES)]
     thinned += [] if thinned[-1] is records[-1] else [records[-1]]
     config["data"].pop("data_root", None)  # a path of one machine
