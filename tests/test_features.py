@@ -153,7 +153,7 @@ def test_what_is_neither_name_nor_file_is_one_line_with_the_names(name, tmp_path
 def test_a_file_without_a_reader_is_one_line(tmp_path):
     (tmp_path / "text").write_text("not weights")
     for path, message in (
-        (tmp_path / "text", "text is not a reader's weights; train one: python -m dcgan_lib.features$"),
+        (tmp_path / "text", "text is not a reader's weights; train one: python -m dcgan_lib.reader_training$"),
         (features.PRETRAINED / "cats-64.safetensors", "cats-64.safetensors is not a reader's weights"),
         (tmp_path, "cannot read .*: Is a directory$"),  # and not: install the package again
     ):
