@@ -122,7 +122,7 @@ class ExportOptions:
     """Store a .safetensors file in float16: half the size."""
     bits: int | None = None
     """Bits of a weight, 8 to 16, in a .json file. None: as few as keep the images as they are. A .safetensors file then
-    holds weights that as many bits can tell; with 8, a page later shows exactly that generator in few bytes."""
+    holds weights that as many bits can tell; with 8, but for --half, a page later shows exactly that generator."""
     data: str | None = None
     """The data set, whose reader names directions in a .json file. None: that of the run."""
 

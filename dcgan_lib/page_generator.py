@@ -180,7 +180,7 @@ def pack(
         dataset: The data set it was trained on.
         description: What is known of its latent space; see :func:`dcgan_lib.page_description.describe`.
         bits: Bits of a weight, 8 to 16. None: as few as keep to ``MEAN_ERROR`` and ``WORST_ERROR``. With 16, pictures
-            are at most 1 grey level from PyTorch's; 16-bit floats, which have 11 bits for digits, are further off.
+            of the released weights are within 1 grey level of PyTorch's; with 16-bit floats they are further off.
 
     Returns:
         Texts, whole numbers, lists and dictionaries of them, ready for JSON.

@@ -41,7 +41,7 @@ def lay_out(archive: Path, table: Path, output: Path) -> dict[str, int]:
     except zipfile.BadZipFile as error:
         raise UserError(f"{archive} is not a zip archive, or damaged: get it again") from error
     except KeyError as error:
-        raise UserError(f"{table} and {archive} do not belong together: there is no {error.args[0]}") from error
+        raise UserError(f"{table} and {archive} do not belong together ({error.args[0]})") from error
 
 
 def _lay_out(archive: Path, table: Path, output: Path) -> dict[str, int]:

@@ -177,6 +177,7 @@ def evaluate(
     count = min(samples, len(dataset) // 2)
     dimension = 64 * dataset.channels if reader is None else reader.dimension
     _check_count(samples, len(dataset), SAMPLES_PER_FEATURE * dimension)
+    neighbours = min(count, MOST)
 
     device = next(generator.parameters()).device
     extract = pixel_features if reader is None else reader.to(device).features
@@ -204,8 +205,8 @@ def evaluate(
         extractor_sha256="" if reader is None else reader.sha256,
         features=dimension,
         compared=count,
-        neighbours=min(count, MOST),
-        **_compare(fake[:count], real, other),
+        neighbours=neighbours,
+        **_compare(fake[:count], real, other, neighbours),
         **extra,
     )
 
@@ -223,8 +224,8 @@ def pixel_features(images: Tensor) -> Tensor:
     return torch.cat(small).flatten(1).cpu()
 
 
-def _compare(fake: Tensor, real: Tensor, other: Tensor) -> dict[str, Score]:
-    """Every score that compares features, with its interval and its floor."""
+def _compare(fake: Tensor, real: Tensor, other: Tensor, few: int) -> dict[str, Score]:
+    """Every score that compares features, with its interval and its floor; density and coverage of the first few."""
     count = len(fake)
     blocks = max(1, count // BLOCK)
 
@@ -234,7 +235,6 @@ def _compare(fake: Tensor, real: Tensor, other: Tensor) -> dict[str, Score]:
 
     frechet, kernel = jackknife(lambda f, r: distances(fake[f], real[r]), count, count, at_least=-torch.inf)
     frechet = replace(frechet, low=max(0.0, frechet.low))
-    few = min(count, MOST)
     density, covered = jackknife(Neighbourhoods(fake[:few], real[:few]).scores, few, few)
     covered = replace(covered, high=min(1.0, covered.high))
     floors = (*distances(other, real), *Neighbourhoods(other[:few], real[:few]).scores())
