@@ -61,8 +61,8 @@ class TrainOptions:
     upsampling: Upsampling = "transposed"
     """How the generator doubles its maps. transposed: kernel 4. transposed-5: kernel 5, as in the authors' code.
     resize: pixels repeated, then an ordinary convolution; slower, and without a checkerboard pattern of its own."""
-    batch_norm: bool = RECIPES["r1"].batch_norm
-    """Batch normalisation in the discriminator, as in the paper."""
+    batch_norm: float = RECIPES["r1"].batch_norm
+    """Share of the discriminator's channels that are batch normalised, 0 to 1. 1: all, as in the paper."""
     minibatch_std: bool = RECIPES["r1"].minibatch_std
     """Show the discriminator how much a batch varies, so that the generator leaves less out."""
     data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)

@@ -43,8 +43,8 @@ class TrainingConfig:
     r1_every: int = 1
     """Apply R1 at every so many steps, that much stronger."""
     average_half_life: float = 0.0
-    """Average G's weights over this many images' half-life, batch-norm statistics included. 0: no averaging. Early in
-    a run the half-life is a twentieth of the images seen, so that the first weights are soon forgotten."""
+    """Average G's weights over this many images' half-life; batch-norm statistics are measured anew. 0: no averaging.
+    Early in a run the half-life is a twentieth of the images seen, so that the first weights are soon forgotten."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutions. auto: bfloat16 where the processor has instructions for it."""
     compile: Literal["auto", "yes", "no"] = "auto"
@@ -120,7 +120,7 @@ class Recipe(NamedTuple):
     """A way to train: the configuration, and two switches of ``build_discriminator``."""
 
     training: TrainingConfig
-    batch_norm: bool
+    batch_norm: float
     minibatch_std: bool
 
 
@@ -142,5 +142,5 @@ RECIPES: dict[str, Recipe] = {
         batch_norm=False,
         minibatch_std=True,
     ),
-    "paper": Recipe(TrainingConfig(), batch_norm=True, minibatch_std=False),
+    "paper": Recipe(TrainingConfig(), batch_norm=1.0, minibatch_std=False),
 }

@@ -160,6 +160,21 @@ class MinibatchStd(nn.Module):
         return seen + deviation.to(seen.dtype) * self.variety(x.new_ones(1, 1, *x.shape[2:]))
 
 
+class PartialBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation of the first channels of a map; the others pass as they are.
+
+    Real and generated images go through D apart, so batch norm takes the mean and the spread of a channel, by which
+    the two could differ, from either. Those who pass keep them.
+
+    Args:
+        num_features: How many channels are normalised.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the maps x, float (N, C, H, W), of which C is at least ``num_features``."""
+        return torch.cat([super().forward(x[:, : self.num_features]), x[:, self.num_features :]], dim=1)
+
+
 class Discriminator(nn.Module):
     """Maps images to one logit each through a stack of strided convolutions.
 
@@ -170,12 +185,12 @@ class Discriminator(nn.Module):
         image_size: Height and width of the images, in pixels.
         channels: 1 for grey images, 3 for colour.
         width: Number of channels next to the image.
-        batch_norm: Whether the inner layers are batch normalised, as in the paper.
+        batch_norm: Share of the inner layers' channels that are batch normalised: 1, or True, for all, as in the paper.
         minibatch_std: Whether the block before the logit also sees how much the batch varies.
     """
 
     def __init__(
-        self, image_size: int, channels: int, width: int, batch_norm: bool, minibatch_std: bool = False
+        self, image_size: int, channels: int, width: int, batch_norm: float, minibatch_std: bool = False
     ) -> None:
         super().__init__()
         self.image_size, self.channels, self.width = image_size, channels, width
@@ -246,7 +261,7 @@ def build_generator(
 
 
 def build_discriminator(
-    image_size: int = 64, channels: int = 3, width: int = 64, batch_norm: bool = True, minibatch_std: bool = False
+    image_size: int = 64, channels: int = 3, width: int = 64, batch_norm: float = True, minibatch_std: bool = False
 ) -> Discriminator:
     """Build a discriminator with the paper's initial weights.
 
@@ -254,8 +269,9 @@ def build_discriminator(
         image_size: 32, 64 or 128 pixels.
         channels: 1 (grey) or 3 (colour).
         width: Channels next to the image.
-        batch_norm: Batch normalisation in the inner layers, as in the paper. Without it the convolutions get a bias,
-            and a gradient penalty means what its paper says, since no image's gradient depends on the others.
+        batch_norm: Share of the inner layers' channels that are batch normalised. 1, or True: all, as in the paper. In
+            between: the first ones; see :class:`PartialBatchNorm2d`. 0, or False: none; the convolutions then have a
+            bias, and a gradient penalty means what its paper says, since no image's gradient depends on the others.
         minibatch_std: Show the block before the logit how much the batch varies (Karras et al. 2018), so that a
             generator which drops part of the data is found out. An image's gradient then depends on the others, too.
 
@@ -263,6 +279,8 @@ def build_discriminator(
         UserError: If an argument is out of range.
     """
     _check_architecture(image_size, channels, width)
+    if not isinstance(batch_norm, int | float) or not 0 <= batch_norm <= 1:
+        raise UserError(f"batch_norm={batch_norm!r} must be a share from 0 to 1, True or False")
     return init_weights(Discriminator(image_size, channels, width, batch_norm, minibatch_std))
 
 
@@ -326,11 +344,12 @@ def _up_block(convolution: nn.Module) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True))
 
 
-def _down_block(before: int, after: int, batch_norm: bool | None, minibatch_std: bool = False) -> nn.Sequential:
+def _down_block(before: int, after: int, batch_norm: float | None, minibatch_std: bool = False) -> nn.Sequential:
     # None: the layer at the image, which has neither batch norm nor bias.
-    bias = batch_norm is False
-    convolution = nn.Conv2d(before, after, KERNEL, STRIDE, PADDING, bias=bias)
-    normalisation = [nn.BatchNorm2d(after)] if batch_norm else []
+    convolution = nn.Conv2d(before, after, KERNEL, STRIDE, PADDING, bias=batch_norm == 0)
+    normalised = round(after * (batch_norm or 0))
+    kind = nn.BatchNorm2d if normalised == after else PartialBatchNorm2d
+    normalisation = [kind(normalised)] if normalised else []
     seen = MinibatchStd(convolution) if minibatch_std else convolution
     return nn.Sequential(seen, *normalisation, nn.LeakyReLU(0.2, inplace=True))
 

@@ -221,7 +221,7 @@ class _Run:
         self.dataset, self.config, self.folder = dataset, config, None
         self.share = world.share(config.batch_size)
         self.batches = Batches(dataset, config.batch_size, config.seed, self.device, self.share)
-        self.history = History(generator=self.sampler)
+        self.history = History(generator=self.generator if self.average is None else self.average.generator)
         self.clock, self.grid_z = _Clock(), sample_latent(GRID_COUNT, generator.latent_dim, config.seed)
         self.sums: dict[str, Tensor] = {}
         self.since_log = 0
@@ -229,7 +229,7 @@ class _Run:
     @property
     def sampler(self) -> Generator:
         """The generator to sample from."""
-        return self.generator if self.average is None else self.average.generator
+        return self.generator if self.average is None else self.average.measure()
 
     @property
     def _writes(self) -> bool:
@@ -366,7 +366,7 @@ class _Run:
             raise self._diverged("G's weights are not finite")
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         if self.average is not None:
-            networks["average"] = self.average.generator
+            networks["average"] = self.average.measure()
         state = {name: target.state_dict() for name, target in self._parts().items()}
         state |= {"step": self.history.step, "seconds": self.clock.seconds, "records": self.history.records}
         checkpoint.save_state(self.folder.path, state)

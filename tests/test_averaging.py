@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny import configure, images, networks
 
-from dcgan_lib import averaging, training
+from dcgan_lib import averaging, latent, training
 from dcgan_lib.averaging import WeightAverage
 
 
@@ -12,7 +12,7 @@ def test_average_is_the_recursion_it_says_in_double_precision(monkeypatch):
 
     def spy(generator, *args, **kwargs):
         values = original(generator, *args, **kwargs)
-        snapshots.append({name: tensor.double().clone() for name, tensor in generator.state_dict().items()})
+        snapshots.append({name: value.detach().double().clone() for name, value in generator.named_parameters()})
         return values
 
     monkeypatch.setattr(training, "train_step", spy)
@@ -24,15 +24,52 @@ def test_average_is_the_recursion_it_says_in_double_precision(monkeypatch):
         decay = 0.5 ** (4 / min(half_life, step * 4 / 20))
         for name, value in weights.items():
             average[name] = decay * average[name] + (1 - decay) * value
-    averaged = history.generator.state_dict()
+    averaged = dict(history.generator.named_parameters())
     assert averaged.keys() == average.keys()
-    assert any(name.endswith("running_var") for name in averaged)
     for name, value in averaged.items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-6, msg=name)
-            assert name.endswith("4.0.weight") or not torch.equal(value.double(), snapshots[-1][name]), name
-        else:
-            assert value == 6  # batches seen are counted, not averaged
+        torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-6, msg=name)
+        assert name.endswith("4.0.weight") or not torch.equal(value.double(), snapshots[-1][name]), name
+
+
+@pytest.mark.parametrize("training_mode", [True, False])
+def test_statistics_are_those_of_images_of_the_averaged_weights(training_mode):
+    generator, _ = networks()
+    average = WeightAverage(generator, configure(average_half_life=1e9))
+    for step in range(1, 4):
+        with torch.no_grad():
+            generator.layers[0][0].weight.mul_(1.5)
+        average.update(generator, step)
+    average.generator.train(training_mode)
+    measured = average.measure()
+    assert measured is average.generator
+    assert all(layer.training == training_mode for layer in measured.modules())
+    z = latent.sample_latent(averaging.BATCHES * averaging.BATCH_SIZE, measured.latent_dim, averaging.SEED)
+    before, norm = measured.layers[0][0], measured.layers[0][1]
+    assert (norm.momentum, norm.eps) == (0.1, 1e-5)  # as it was built: only the measurement counts all batches alike
+    parts = [before(part[:, :, None, None]) for part in z.split(averaging.BATCH_SIZE)]
+    means = torch.stack([part.mean(dim=(0, 2, 3)) for part in parts]).mean(dim=0)
+    variances = torch.stack([part.var(dim=(0, 2, 3)) for part in parts]).mean(dim=0)
+    torch.testing.assert_close(norm.running_mean, means, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, variances, rtol=1e-4, atol=1e-6)
+
+
+def test_statistics_are_measured_once_for_the_same_weights(monkeypatch):
+    calls = []
+    original = averaging.update_bn
+    monkeypatch.setattr(averaging, "update_bn", lambda *args: (calls.append(1), original(*args)))
+    generator, _ = networks()
+    average = WeightAverage(generator, configure(average_half_life=1e9))
+    average.update(generator, 1)
+    first = {name: value.clone() for name, value in average.measure().state_dict().items()}
+    average.measure()
+    assert len(calls) == 1
+    average.load_state_dict(average.state_dict())
+    second = average.measure().state_dict()
+    assert len(calls) == 2
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    average.update(generator, 2)
+    average.measure()
+    assert len(calls) == 3
 
 
 def test_long_half_lives_average_over_a_twentieth_of_the_run():

@@ -104,24 +104,26 @@ def spied(monkeypatch):
     return used
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
-def test_networks_give_the_same_numbers_and_gradients_within_bfloat16(batch_norm, spied):
+@pytest.mark.parametrize("batch_norm", [True, 0.5, False])
+def test_networks_are_as_near_to_float32_as_with_ordinary_layers_in_bfloat16(batch_norm, spied):
     generator = models.build_generator(32, 3, latent_dim=8, width=16)
     discriminator = models.build_discriminator(32, 3, 16, batch_norm)
     z = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
     results = []
-    for fast in (False, True):
-        with torch.autocast("cpu", torch.bfloat16), fast_convolutions(*([generator, discriminator] if fast else [])):
+    for kind in ("float32", "ordinary", "fast"):
+        networks = [generator, discriminator] if kind == "fast" else []
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind != "float32"), fast_convolutions(*networks):
             logits = discriminator(generator(z)).float()
         gradients = torch.autograd.grad(logits.sum(), [*generator.parameters(), *discriminator.parameters()])
         results.append([logits.detach(), *gradients])
-        assert bool(spied) == fast
+        assert bool(spied) == (kind == "fast")
     # the dense layers, the innermost ones and those at the image, but none between
     assert sorted(spied) == ["dense"] * 2 + ["strided"] * 4
-    for ordinary, fast in zip(*results, strict=True):
-        scale = float(ordinary.abs().max())
-        torch.testing.assert_close(fast, ordinary, rtol=0.05, atol=0.02 * scale)
-        assert ordinary.abs().max() > 0
+    for exact, ordinary, fast in zip(*results, strict=True):
+        usual, found = ((values - exact).norm() / exact.norm() for values in (ordinary, fast))
+        # How far bfloat16 itself is off depends on the processor: up to a fifth in some layers of some of them.
+        assert found < 1.5 * usual + 0.01
+        assert usual < 0.3
 
 
 def test_weights_are_rounded_again_after_a_step_of_the_optimizer():

@@ -9,6 +9,7 @@ from dcgan_lib.errors import UserError
 from dcgan_lib.losses import r1
 from dcgan_lib.models import (
     MinibatchStd,
+    PartialBatchNorm2d,
     build_discriminator,
     build_generator,
     count_parameters,
@@ -226,6 +227,48 @@ def first_and_second_order(layer, x, forward):
     return [result, *first, *torch.autograd.grad(first[-1].square().sum(), values, allow_unused=True)]
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_partial_batch_norm_normalises_the_first_channels_alone(training):
+    layer, whole = PartialBatchNorm2d(3).train(training), nn.BatchNorm2d(5).train(training)
+    x = 2 * torch.randn(6, 5, 4, 4, generator=torch.Generator().manual_seed(1)) + 3
+    with torch.no_grad():
+        layer.weight.normal_()
+        whole.weight[:3] = layer.weight
+        found, expected = layer(x), whole(x)
+    assert torch.equal(found[:, 3:], x[:, 3:])
+    torch.testing.assert_close(found[:, :3], expected[:, :3])
+    torch.testing.assert_close(layer.running_mean, whole.running_mean[:3])
+    assert bool(layer.running_mean.any()) == training
+
+
+@pytest.mark.parametrize(
+    ("share", "kinds"), [(1, nn.BatchNorm2d), (0.5, PartialBatchNorm2d), (0.25, PartialBatchNorm2d)]
+)
+def test_a_discriminator_normalises_a_share_of_its_inner_channels(share, kinds):
+    discriminator = build_discriminator(64, 3, 8, batch_norm=share)
+    norms = [layer for layer in discriminator.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert [type(layer) for layer in norms] == [kinds] * 3
+    assert [layer.num_features for layer in norms] == [share * channels for channels in (16, 32, 64)]
+    assert not any(layer.bias is not None for layer in discriminator.modules() if isinstance(layer, nn.Conv2d))
+    rebuilt = build_discriminator(**discriminator.architecture)
+    assert rebuilt.state_dict().keys() == discriminator.state_dict().keys()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.01, float("nan"), "half", None])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(UserError, match=r"batch_norm=.* must be a share from 0 to 1, True or False"):
+        build_discriminator(32, 3, 4, batch_norm=share)
+
+
+def test_half_batch_norm_lets_a_mean_pass_that_batch_norm_takes_away():
+    """Brighter maps in all of a batch: whole batch norm gives the same logits, half of it does not."""
+    maps = torch.randn(8, 6, 4, 4, generator=torch.Generator().manual_seed(2))
+    for layer, moved in ((nn.BatchNorm2d(6), False), (PartialBatchNorm2d(3), True)):
+        difference = (layer(maps + 1) - layer(maps)).abs().max().item()
+        assert (difference > 0.5) == moved
+        assert moved or difference < 1e-5
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_minibatch_std_is_a_convolution_over_one_more_map(batch):
     layer = variety_layer()
@@ -273,7 +316,7 @@ def test_the_penalty_goes_through_the_variety():
             assert scale > 0
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("batch_norm", [True, 0.5, False])
 def test_only_with_minibatch_std_is_an_image_judged_with_its_batch(batch_norm):
     images = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(8))
     equal, varied = images[:1].repeat(4, 1, 1, 1), images
@@ -286,7 +329,7 @@ def test_only_with_minibatch_std_is_an_image_judged_with_its_batch(batch_norm):
         assert minibatch_std or abs(difference.item()) < 1e-4
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("batch_norm", [True, 0.5, False])
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_minibatch_std_changes_one_layer_and_no_shape(size, batch_norm):
     plain, discriminator = (build_discriminator(size, 3, 4, batch_norm, std).eval() for std in (False, True))

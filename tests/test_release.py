@@ -88,7 +88,7 @@ def test_command_line_names_only_what_differs_from_the_nearest_recipe():
         "discriminator": {"batch_norm": False},
         "training": asdict(RECIPES["paper"].training) | {"beta1": 0.9},
     }
-    expected = "--data cats --image-size 32 --width 16 --recipe paper --steps 7 --beta1 0.9 --no-batch-norm"
+    expected = "--data cats --image-size 32 --width 16 --recipe paper --steps 7 --beta1 0.9 --batch-norm 0.0"
     assert command_line(config, 7) == f"dcgan train {expected}"
     config["discriminator"]["minibatch_std"] = True
     assert command_line(config, 7) == f"dcgan train {expected} --minibatch-std"

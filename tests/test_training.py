@@ -37,7 +37,7 @@ def run(config, folder=None, seed=0, dataset=None, **options):
 
 
 @pytest.mark.parametrize("options", [{}, EVERY_OPTION], ids=["plain", "every option"])
-@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("batch_norm", [True, 0.5, False])
 def test_stopping_half_way_and_resuming_changes_no_bit(tmp_path, monkeypatch, options, batch_norm):
     inputs = []
     original = training.train_step

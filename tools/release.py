@@ -82,6 +82,7 @@ def command_line(config: dict[str, Any], steps: int) -> str:
         changed = {k: v for k, v in training.items() if v != recipe[k] and k not in ignored and v is not None}
         for switch in ("batch_norm", "minibatch_std"):
             value = config["discriminator"].get(switch, False)  # older runs had no minibatch_std
+            value = float(value) if switch == "batch_norm" else value  # older runs had True or False
             if value != getattr(RECIPES[name], switch):
                 changed[switch] = value
         return changed
