@@ -15,7 +15,7 @@ import tyro
 
 from dcgan_lib import checkpoint, distributed
 from dcgan_lib.acceleration import keep_freed_memory
-from dcgan_lib.config import RECIPES, TrainingConfig
+from dcgan_lib.config import DEFAULT_RECIPE, RECIPES, RecipeName, TrainingConfig
 from dcgan_lib.data import FOLDER, ImageDataset, load_dataset, load_unseen
 from dcgan_lib.device import get_device
 from dcgan_lib.errors import UserError
@@ -47,9 +47,10 @@ class DataOptions:
 class TrainOptions:
     """Train a DCGAN. The run can be stopped with Ctrl-C at any time and continued with --resume."""
 
-    recipe: Literal["r1", "paper"] = "r1"
-    """Where the other options start from. r1: batch 64, no batch norm in D, R1 penalty, averaged generator. paper:
-    batch 128, batch norm, no penalty, Adam as in Radford et al. (2015)."""
+    recipe: RecipeName = DEFAULT_RECIPE
+    """Where the other options start from. r1-bn: batch 64, R1 penalty, batch norm of half of D's channels, averaged
+    generator. r1: smaller steps, and no batch norm in D. paper: batch 128, batch norm, no penalty, Adam as in Radford
+    et al. (2015)."""
     output: Path | None = None
     """Folder of the run: configuration, metrics, sample grids, checkpoints. None: runs/DATA-SIZE, e.g. runs/cats-64."""
     resume: bool = False
@@ -61,12 +62,12 @@ class TrainOptions:
     upsampling: Upsampling = "transposed"
     """How the generator doubles its maps. transposed: kernel 4. transposed-5: kernel 5, as in the authors' code.
     resize: pixels repeated, then an ordinary convolution; slower, and without a checkerboard pattern of its own."""
-    batch_norm: float = RECIPES["r1"].batch_norm
+    batch_norm: float = RECIPES[DEFAULT_RECIPE].batch_norm
     """Share of the discriminator's channels that are batch normalised, 0 to 1. 1: all, as in the paper."""
-    minibatch_std: bool = RECIPES["r1"].minibatch_std
+    minibatch_std: bool = RECIPES[DEFAULT_RECIPE].minibatch_std
     """Show the discriminator how much a batch varies, so that the generator leaves less out."""
     data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
-    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = RECIPES["r1"].training
+    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = RECIPES[DEFAULT_RECIPE].training
 
 
 @dataclass(frozen=True)
@@ -326,7 +327,7 @@ def data_options(config: dict[str, Any]) -> DataOptions:
     return DataOptions(str(stored["name"]), size, stored.get("limit"), Path(root) if root else None)
 
 
-def recipe_options(recipe: Literal["r1", "paper"]) -> TrainOptions:
+def recipe_options(recipe: RecipeName) -> TrainOptions:
     """The options of a recipe."""
     training, batch_norm, minibatch_std = RECIPES[recipe]
     return TrainOptions(recipe=recipe, batch_norm=batch_norm, minibatch_std=minibatch_std, training=training)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from dcgan_lib.errors import UserError
@@ -124,23 +124,25 @@ class Recipe(NamedTuple):
     minibatch_std: bool
 
 
+_R1 = TrainingConfig(
+    batch_size=64,
+    learning_rate=1e-3,
+    beta1=0.0,
+    beta2=0.99,
+    r1_gamma=0.5,
+    r1_every=8,
+    average_half_life=20_000,
+)
+
 # "paper" is section 4 of Radford et al. (2015). "r1" plays the same alternating updates with what was learnt since:
 # no batch norm in D, the R1 penalty (Mescheder et al. 2018) instead, a D that sees how much a batch varies (Karras et
-# al. 2018), Adam without momentum at a higher rate, and an averaged generator (Yazici et al. 2019). What each of them
-# brings was measured by benchmarks/recipe_search.py.
-RECIPES: dict[str, Recipe] = {
-    "r1": Recipe(
-        TrainingConfig(
-            batch_size=64,
-            learning_rate=1e-3,
-            beta1=0.0,
-            beta2=0.99,
-            r1_gamma=0.5,
-            r1_every=8,
-            average_half_life=20_000,
-        ),
-        batch_norm=False,
-        minibatch_std=True,
-    ),
+# al. 2018), Adam without momentum at a higher rate, and an averaged generator (Yazici et al. 2019). "r1-bn" brings
+# batch norm back, for half of D's channels, and takes larger steps. What each of them brings was measured by
+# benchmarks/recipe_search.py.
+RecipeName = Literal["r1-bn", "r1", "paper"]
+RECIPES: dict[RecipeName, Recipe] = {
+    "r1-bn": Recipe(replace(_R1, learning_rate=2e-3), batch_norm=0.5, minibatch_std=True),
+    "r1": Recipe(_R1, batch_norm=0.0, minibatch_std=True),
     "paper": Recipe(TrainingConfig(), batch_norm=1.0, minibatch_std=False),
 }
+DEFAULT_RECIPE: RecipeName = "r1-bn"

@@ -167,6 +167,37 @@ def test_a_run_from_before_there_was_a_choice_goes_on(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "expected"),
+    [([], 0.5), (["--recipe", "r1"], 0), (["--recipe", "paper"], 1), (["--batch-norm", "0.25"], 0.25)],
+)
+def test_the_share_of_batch_norm_is_trained_kept_and_resumed(tmp_path, capsys, words, expected):
+    folder = tmp_path / "run"
+    assert cli.main(["train", *words, *SMALL, "--steps", "1", "--output", str(folder)]) == 0
+    assert load_config(folder)["discriminator"]["batch_norm"] == expected
+    assert ("layers.4x4.1.running_mean" in load_state(folder)["discriminator"]) == (expected > 0)
+    assert cli.main(["train", "--resume", "--steps", "2", "--output", str(folder)]) == 0
+    assert load_state(folder)["step"] == 2
+    capsys.readouterr()
+    resumed = ["train", "--resume", "--output", folder, "--steps", "3", "--batch-norm", "0.75"]
+    assert_refused(capsys, resumed, f"--batch-norm is {float(expected)} in this run and cannot become 0.75")
+
+
+def test_older_runs_had_batch_norm_or_none(tmp_path):
+    folder = tmp_path / "run"
+    assert cli.main(["train", "--recipe", "paper", *SMALL, "--steps", "1", "--output", str(folder)]) == 0
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["discriminator"]["batch_norm"] = True
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert cli.main(["train", "--resume", "--steps", "2", "--output", str(folder)]) == 0
+    assert load_state(folder)["step"] == 2
+
+
+def test_a_share_of_batch_norm_above_one_is_refused(tmp_path, capsys):
+    words = ["train", *SMALL, "--steps", "1", "--output", tmp_path / "run", "--batch-norm", "2"]
+    assert_refused(capsys, words, "batch_norm=2.0 must be a share from 0 to 1")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
     [
         ([], True),
         (["--no-minibatch-std"], False),

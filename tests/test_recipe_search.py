@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from dcgan_lib import data, losses, metrics, models, recordings
-from dcgan_lib.config import RECIPES
+from dcgan_lib.config import DEFAULT_RECIPE, RECIPES
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -60,15 +60,24 @@ def test_a_trial_changes_what_its_name_says():
     kinds = {(repr(trial.config()), trial.ideas, trial.batch_norm, trial.minibatch_std, trial.upsampling)
              for trial in TRIALS.values()}  # fmt: skip
     assert len(kinds) == len(TRIALS)  # no two are the same
-    assert all("batch norm" in name for name, trial in TRIALS.items() if trial.batch_norm is not None)
+    assert {name for name in TRIALS if "norm" in name} - {"r1, spectral norm", "spectral norm"} == {
+        name for name, trial in TRIALS.items() if trial.batch_norm is not None
+    }
     variety = {name for name, trial in TRIALS.items() if trial.minibatch_std}
-    assert variety == {name for name in TRIALS if name.startswith("variety") or name == "r1, variety"}
+    starts = ("variety", "half norm", "batch norm")
+    assert variety == {name for name in TRIALS if name.startswith(starts) or name == "r1, variety"}
+
+
+def test_the_default_is_the_trial_that_the_final_shows():
+    (name,) = set(recipe_search.FINALISTS["default"].values())
+    trial, default = TRIALS[name], RECIPES[DEFAULT_RECIPE]
+    assert (trial.config(), trial.batch_norm, trial.minibatch_std) == default
+    before = TRIALS["r1, variety"]
+    assert (before.config(), 0.0, before.minibatch_std) == RECIPES["r1"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["paper", "r1, relativistic", "r1, spectral norm", "variety, resize", "variety, batch norm"]
-)
+@pytest.mark.parametrize("name", ["paper", "r1, relativistic", "r1, spectral norm", "variety, resize", "half norm"])
 def test_every_kind_of_trial_trains(name, monkeypatch, tmp_path):
     monkeypatch.setattr(recipe_search, "RESULTS", tmp_path / "results.json")
     small = recipe_search.Task("cats", 32, 256, width=4)
