@@ -3,11 +3,13 @@
     python benchmarks/recipe_search.py list
     python benchmarks/recipe_search.py run cats-32 paper --seed 0     # one row of the table, again
     python benchmarks/recipe_search.py all cats-32 --jobs 2           # every row of a task that is not there yet
+    python benchmarks/recipe_search.py speed                          # what a step of each finalist takes
 
 A *trial* is a recipe and what is changed in it; a *task* is a data set and a number of images to train on. Each run is
 measured when it has seen 1/16, 1/8, 1/4, 1/2 and all of them; what counts is the last one, never the best. Where the
 weights are averaged, the generator of the last step is measured besides. Its seconds are those that the processor spent
-on training, not those of a clock, which also counts what else the machine did. Writes
+on training, not those of a clock, which also counts what else the machine did. Rows come from several machines, so
+what is shown against time comes from ``speed``, which trains the finalists in turns on one. Writes
 benchmarks/results/recipe-search.json, and its summary for the chapter, which
 :func:`dcgan_lib.recordings.load_recipe_search` reads.
 """
@@ -26,6 +28,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -79,6 +82,11 @@ class Trial:
         """The configuration, without a number of steps."""
         return replace(BASES[self.recipe].training, **self.changes)
 
+    def switches(self) -> dict[str, Any]:
+        """The discriminator's."""
+        batch_norm = BASES[self.recipe].batch_norm if self.batch_norm is None else self.batch_norm
+        return {"batch_norm": float(batch_norm), "minibatch_std": self.minibatch_std}
+
 
 def bound_slopes(discriminator: models.Discriminator) -> None:
     """Divide each of D's kernels by its largest singular value (Miyato et al. 2018)."""
@@ -94,6 +102,7 @@ def relativistic(real_logits: Tensor, fake_logits: Tensor) -> losses.GANLosses:
 
 
 BASES = RECIPES | {"r1": RECIPES["r1"]._replace(minibatch_std=False)}  # as it was when the search began
+QUIET = {"device": "cpu", "sample_every": 10**6, "checkpoint_every": 10**6}
 FASTER = {"learning_rate": 2e-3}
 AVERAGED = {"average_half_life": 20_000.0}
 PAPERS_ADAM = {"learning_rate": 2e-4, "beta1": 0.5, "beta2": 0.999}
@@ -153,20 +162,23 @@ FINALISTS = {
 """By task: the paper's recipe, as far as tuning brought it, and the default of ``dcgan train``."""
 
 
-def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
-    """Train one run, measure it on the way, and return its row."""
-    task, trial = TASKS[task_name], TRIALS[trial_name]
-    config = replace(trial.config(), seed=seed, device="cpu", sample_every=10**6, checkpoint_every=10**6)
-    dataset = data.load_dataset(task.data, task.image_size)
-    batch_norm = BASES[trial.recipe].batch_norm if trial.batch_norm is None else trial.batch_norm
-    channels, width = dataset.channels, task.width
-    generator = models.build_generator(task.image_size, channels, width=width, upsampling=trial.upsampling)
-    options = {"batch_norm": batch_norm, "minibatch_std": trial.minibatch_std}
-    discriminator = models.build_discriminator(task.image_size, channels, width, **options)
+def networks(task: Task, trial: Trial, channels: int, seed: int) -> tuple[models.Generator, models.Discriminator]:
+    """Build both networks of a trial, with the initial weights of a seed."""
+    generator = models.build_generator(task.image_size, channels, width=task.width, upsampling=trial.upsampling)
+    discriminator = models.build_discriminator(task.image_size, channels, task.width, **trial.switches())
     models.init_weights(generator, 2 * seed)
     models.init_weights(discriminator, 2 * seed + 1)
     for idea in trial.ideas:
         idea(discriminator)
+    return generator, discriminator
+
+
+def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
+    """Train one run, measure it on the way, and return its row."""
+    task, trial = TASKS[task_name], TRIALS[trial_name]
+    config = replace(trial.config(), seed=seed, **QUIET)
+    dataset = data.load_dataset(task.data, task.image_size)
+    generator, discriminator = networks(task, trial, dataset.channels, seed)
     judge, measured, spent = Judge(dataset), [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         for fraction in FRACTIONS:
@@ -197,8 +209,9 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
         "measured": measured,
         "floor": judge.floor,
         "setup": asdict(task)
-        | {"training": asdict(config), "discriminator": options, "upsampling": trial.upsampling}
+        | {"training": asdict(config), "discriminator": trial.switches(), "upsampling": trial.upsampling}
         | {"ideas": [idea.__name__ for idea in trial.ideas]},
+        "statistics": "measured",
         "threads": torch.get_num_threads(),
         "hardware": processor(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -237,19 +250,43 @@ class Judge:
         }
 
 
+def measure_speed(rounds: int = 5, steps: int = 32) -> dict[str, Any]:
+    """Train the finalists in turns, on one thread: images per second, one number for each round."""
+    torch.set_num_threads(1)
+    speeds: dict[str, dict[str, list[float]]] = {}
+    for name, task in TASKS.items():
+        dataset = data.load_dataset(task.data, task.image_size, limit=4096)
+        finalists = {FINALISTS[who][name] for who in FINALISTS}
+        for _ in range(rounds):
+            for trial_name in sorted(finalists):
+                trial = TRIALS[trial_name]
+                config = replace(trial.config(), steps=steps, log_every=steps // 4, **QUIET)
+                pair = networks(task, trial, dataset.channels, seed=0)
+                records = training.train(*pair, dataset, config, progress=False).records[1:]  # the first warms up
+                speed = round(median(record["images_per_second"] for record in records), 2)
+                speeds.setdefault(name, {}).setdefault(trial_name, []).append(speed)
+        print(name, json.dumps(speeds[name]), flush=True)
+    return {"images_per_second": speeds, "hardware": processor(), "torch": torch.__version__}
+
+
 def store(row: dict[str, Any]) -> None:
     """Put a row into the results, in the place of an earlier one; several processes may do so at a time."""
     key = ("task", "trial", "seed")
     with FileLock(RESULTS.with_suffix(".lock")):
-        rows = load_rows()
-        rows = [old for old in rows if any(old[name] != row[name] for name in key)] + [row]
-        write_json(RESULTS, {"rows": sorted(rows, key=lambda each: [each[name] for name in key])})
-        record(rows)
+        results = load_results()
+        rows = [old for old in results["rows"] if any(old[name] != row[name] for name in key)] + [row]
+        write_results(results | {"rows": sorted(rows, key=lambda each: [each[name] for name in key])})
 
 
-def record(rows: list[dict[str, Any]]) -> None:
+def write_results(results: dict[str, Any]) -> None:
+    """Write the results, and what the chapter shows of them."""
+    write_json(RESULTS, results)
+    record(results)
+
+
+def record(results: dict[str, Any]) -> None:
     """Write what the chapter shows: the summary, and samples of finalists where these were trained here."""
-    write_json(RECORDED, summarise(rows))
+    write_json(RECORDED, summarise(results))
     for task in TASKS:
         paths = [samples_path(task, FINALISTS[who][task], seed=0) for who in recordings.SHOWN_FINALISTS]
         if all(path.exists() for path in paths):
@@ -258,10 +295,12 @@ def record(rows: list[dict[str, Any]]) -> None:
             images.save_png(torch.cat(samples), picture, columns=len(samples[0]), padding=0)
 
 
-def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(results: dict[str, Any]) -> dict[str, Any]:
     """What the chapter shows: the curves of every run, in the order of ``TASKS`` and ``TRIALS``."""
     order = [list(TASKS), list(TRIALS)]
-    rows = sorted(rows, key=lambda row: (order[0].index(row["task"]), order[1].index(row["trial"]), row["seed"]))
+    rows = sorted(
+        results["rows"], key=lambda row: (order[0].index(row["task"]), order[1].index(row["trial"]), row["seed"])
+    )
     runs, tried = [], {row["trial"] for row in rows}
     for row in rows:
         measured = row["measured"]
@@ -275,6 +314,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 if name in measured[0]
             }
             | {"present": measured[-1].get("average", measured[-1]["generator"]).get("present")}
+            | {"statistics": row.get("statistics", "averaged")}  # of batch norm, in the averaged generator
         )
     return {
         "tasks": {row["task"]: asdict(TASKS[row["task"]]) | {"floor": round(row["floor"], 3)} for row in rows},
@@ -282,17 +322,21 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "finalists": FINALISTS,
         "runs": runs,
         "hardware": sorted({row["hardware"] for row in rows}),
+        "speeds": {
+            task: {trial: median(speeds) for trial, speeds in trials.items()}
+            for task, trials in results.get("speed", {}).get("images_per_second", {}).items()
+        },
     }
 
 
-def load_rows() -> list[dict[str, Any]]:
-    """Load the rows that there are."""
-    return json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+def load_results() -> dict[str, Any]:
+    """Load the ``rows`` that there are, and what ``speed`` measured."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"rows": []}
 
 
 def run_all(task: str, trials: list[str], seeds: list[int], jobs: int) -> None:
     """Run what is missing, several at a time, each in a process with one thread of its own."""
-    done = {(row["task"], row["trial"], row["seed"]) for row in load_rows()}
+    done = {(row["task"], row["trial"], row["seed"]) for row in load_results()["rows"]}
     missing = [(trial, seed) for seed in seeds for trial in trials if (task, trial, seed) not in done]
 
     def start(pair: tuple[str, int]) -> None:
@@ -313,6 +357,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("task", choices=TASKS)
     one.add_argument("trial", choices=TRIALS)
     one.add_argument("--seed", type=int, default=0)
+    commands.add_parser("speed", help="measure how fast each finalist trains")
     every = commands.add_parser("all", help="run the trials whose rows are missing")
     every.add_argument("task", choices=TASKS)
     every.add_argument("--trials", nargs="+", default=list(TRIALS), choices=TRIALS, metavar="TRIAL")
@@ -323,6 +368,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "list":
         for name, trial in TRIALS.items():
             print(f"{name:20} {trial.why}")
+    elif options.command == "speed":
+        write_results(load_results() | {"speed": measure_speed()})
     elif options.command == "run":
         store(run_trial(options.task, options.trial, options.seed))
     else:

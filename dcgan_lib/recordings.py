@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -316,10 +316,13 @@ class RecipeRun:
         trial: How: a key of ``RecipeSearch.trials``.
         seed: Seed of the run and of the initial weights.
         images: Images seen at each measurement.
-        seconds: Training time until then, on one core: processor time, or in the oldest runs that of a clock.
+        seconds: Training time until then, on one core: processor time, or in the oldest runs that of a clock. Runs come
+            from several kinds of processors.
         generator: Frechet distance of the generator of that step, 5,000 samples.
         average: The same of the averaged generator; None where weights were not averaged.
         present: Factor -> number of its values that the last generator makes (the averaged one, if there is one).
+        statistics: Batch norm's statistics in the averaged generator: ``averaged`` as the weights are, or ``measured``
+            on images of its own.
     """
 
     task: str
@@ -330,6 +333,7 @@ class RecipeRun:
     generator: list[float]
     average: list[float] | None = None
     present: Mapping[str, int] | None = None
+    statistics: Literal["averaged", "measured"] = "averaged"
 
 
 @dataclass(frozen=True)
@@ -344,6 +348,7 @@ class RecipeSearch:
             for it.
         runs: By task, trial and seed.
         hardware: Where they ran.
+        speeds: Task -> finalist -> images per second on one core, all measured in turns on the same machine.
         samples: Task -> who of ``SHOWN_FINALISTS`` -> the first samples of its run with seed 0, uint8 (N, C, S, S), of
             the averaged generator; of the tasks that have a final.
     """
@@ -353,6 +358,7 @@ class RecipeSearch:
     finalists: Mapping[str, Mapping[str, str]]
     runs: list[RecipeRun]
     hardware: list[str]
+    speeds: Mapping[str, Mapping[str, float]]
     samples: Mapping[str, Mapping[str, Tensor]]
 
     def of(self, task: str, trial: str) -> list[RecipeRun]:

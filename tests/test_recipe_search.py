@@ -25,9 +25,10 @@ def a_loss_of_the_search(monkeypatch):
 
 
 def test_what_ships_is_the_summary_of_the_results():
-    rows = recipe_search.load_rows()
+    results = recipe_search.load_results()
+    rows = results["rows"]
     stored = json.loads(recipe_search.RECORDED.read_text(encoding="utf-8"))
-    assert json.loads(json.dumps(recipe_search.summarise(rows))) == stored
+    assert json.loads(json.dumps(recipe_search.summarise(results))) == stored
     search = recordings.load_recipe_search()
     assert len(search.runs) == len(rows) > 0
     for run in search.runs:
