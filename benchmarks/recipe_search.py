@@ -104,6 +104,7 @@ def relativistic(real_logits: Tensor, fake_logits: Tensor) -> losses.GANLosses:
 BASES = RECIPES | {"r1": RECIPES["r1"]._replace(minibatch_std=False)}  # as it was when the search began
 QUIET = {"device": "cpu", "sample_every": 10**6, "checkpoint_every": 10**6}
 FASTER = {"learning_rate": 2e-3}
+FALLING = FASTER | {"final_rate": 0.1}
 AVERAGED = {"average_half_life": 20_000.0}
 PAPERS_ADAM = {"learning_rate": 2e-4, "beta1": 0.5, "beta2": 0.999}
 TRIALS = {
@@ -116,6 +117,11 @@ TRIALS = {
     "paper, rate x 8": Trial("as far as it goes", "paper", AVERAGED | {"batch_size": 64, "learning_rate": 1.6e-3}),
     "paper, noise": Trial("instance noise", "paper", AVERAGED | {"batch_size": 64, "instance_noise": 0.1}),
     "paper, smoothing": Trial("label smoothing", "paper", AVERAGED | {"batch_size": 64, "label_smoothing": 0.1}),
+    "paper, falling rate": Trial(
+        "as far as it goes, then slow",
+        "paper",
+        AVERAGED | {"batch_size": 64, "learning_rate": 1.6e-3, "final_rate": 0.1},
+    ),
     # No batch norm in D, R1 instead.
     "r1": Trial("as it was the default", "r1"),
     "r1, gamma / 4": Trial("a weaker penalty", "r1", {"r1_gamma": 0.125}),
@@ -152,12 +158,14 @@ TRIALS = {
     "batch norm, rate x 2": Trial("of all channels, and faster", "r1", FASTER, batch_norm=1.0, minibatch_std=True),
     "half norm": Trial("batch norm of half of D's channels", "r1", batch_norm=0.5, minibatch_std=True),
     "half norm, rate x 2": Trial("and faster", "r1", FASTER, batch_norm=0.5, minibatch_std=True),
+    "half norm, batch 32": Trial("more steps", "r1", {"batch_size": 32}, batch_norm=0.5, minibatch_std=True),
+    "half norm, falling rate": Trial("fast, then slow", "r1", FALLING, batch_norm=0.5, minibatch_std=True),
 }
 
 FINALISTS = {
     "published": dict.fromkeys(TASKS, "paper"),
     "plain": {"cats-32": "paper, noise", "cats-64": "paper, noise", "fashion-mnist-32": "paper, rate x 8"},
-    "default": dict.fromkeys(TASKS, "half norm, rate x 2"),
+    "default": dict.fromkeys(TASKS, "half norm, falling rate"),
 }
 """By task: the paper's recipe, as far as tuning brought it, and the default of ``dcgan train``."""
 
@@ -179,34 +187,24 @@ def run_trial(task_name: str, trial_name: str, seed: int) -> dict[str, Any]:
     config = replace(trial.config(), seed=seed, **QUIET)
     dataset = data.load_dataset(task.data, task.image_size)
     generator, discriminator = networks(task, trial, dataset.channels, seed)
-    judge, measured, spent = Judge(dataset), [], 0.0
+    steps = task.images // config.batch_size
     with tempfile.TemporaryDirectory() as folder:
-        for fraction in FRACTIONS:
-            steps = task.images // fraction // config.batch_size
-            before = time.process_time()
-            training.train(
-                generator, discriminator, dataset, replace(config, steps=steps), folder, bool(measured), progress=False
-            )
-            spent += time.process_time() - before
-            last = checkpoint.load_state(folder)["records"][-1]
-            if last["step"] != steps:
-                raise SystemExit(f"stopped after {last['step']} of {steps} steps: no row is stored")
-            names = checkpoint.read_architectures(Path(folder) / checkpoint.WEIGHTS_NAME)
-            scores = {
-                name: judge.scores(checkpoint.load_weights(Path(folder) / checkpoint.WEIGHTS_NAME, name))
-                for name in ("generator", "average")
-                if name in names
-            }
-            measured.append({"step": steps, "images": last["images"], "seconds": round(spent, 3)} | scores)
-            print(task_name, trial_name, seed, json.dumps(measured[-1]), flush=True)
-        judged = checkpoint.load_generator(folder)
+        judge, moments = Judge(dataset), {steps // part for part in FRACTIONS}
+        name = f"{task_name}, {trial_name}, seed {seed}:"
+        log = MeasuredRun(name, judge, Path(folder) / checkpoint.WEIGHTS_NAME, moments)
+        config = replace(config, steps=steps, checkpoint_every=steps // max(FRACTIONS))
+        history = training.train(
+            generator, discriminator, dataset, config, folder, progress=False, on_checkpoint=log.measure
+        )
+    if history.step != steps:
+        raise SystemExit(f"stopped after {history.step} of {steps} steps: no row is stored")
     # Without gaps, so that the chapter can cut it.
-    images.save_png(latent.sample(judged, 16, seed=0), samples_path(task_name, trial_name, seed), padding=0)
+    images.save_png(latent.sample(history.generator, 16, seed=0), samples_path(task_name, trial_name, seed), padding=0)
     return {
         "task": task_name,
         "trial": trial_name,
         "seed": seed,
-        "measured": measured,
+        "measured": log.measured,
         "floor": judge.floor,
         "setup": asdict(task)
         | {"training": asdict(config), "discriminator": trial.switches(), "upsampling": trial.upsampling}
@@ -267,6 +265,38 @@ def measure_speed(rounds: int = 5, steps: int = 32) -> dict[str, Any]:
                 speeds.setdefault(name, {}).setdefault(trial_name, []).append(speed)
         print(name, json.dumps(speeds[name]), flush=True)
     return {"images_per_second": speeds, "hardware": processor(), "torch": torch.__version__}
+
+
+class MeasuredRun:
+    """Scores of a run on its way, and the processor time that it took, without that of the scores.
+
+    Args:
+        name: Of the run, for what is printed.
+        judge: Scores generators.
+        weights: File of the run's weights.
+        steps: When to measure.
+
+    Attributes:
+        measured: What a row keeps of each measurement.
+    """
+
+    def __init__(self, name: str, judge: Judge, weights: Path, steps: set[int]) -> None:
+        self.name, self.judge, self.weights, self.steps = name, judge, weights, steps
+        self.measured: list[dict[str, Any]] = []
+        self.began = time.process_time()
+
+    def measure(self, history: training.History) -> None:
+        """Measure, if it is time."""
+        now = time.process_time()
+        if history.step in self.steps and history.step not in {each["step"] for each in self.measured}:
+            entry = {"step": history.step, "images": int(history.records[-1]["images"])}
+            entry |= {"seconds": round(now - self.began, 3)}
+            for name in checkpoint.read_architectures(self.weights):
+                if name in ("generator", "average"):
+                    entry[name] = self.judge.scores(checkpoint.load_weights(self.weights, name))
+            self.measured.append(entry)
+            print(self.name, json.dumps(entry), flush=True)
+        self.began += time.process_time() - now
 
 
 def store(row: dict[str, Any]) -> None:

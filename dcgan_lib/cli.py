@@ -49,8 +49,8 @@ class TrainOptions:
 
     recipe: RecipeName = DEFAULT_RECIPE
     """Where the other options start from. r1-bn: batch 64, R1 penalty, batch norm of half of D's channels, averaged
-    generator. r1: smaller steps, and no batch norm in D. paper: batch 128, batch norm, no penalty, Adam as in Radford
-    et al. (2015)."""
+    generator, steps that get smaller towards the end. r1: small steps from the start, and no batch norm in D. paper:
+    batch 128, batch norm, no penalty, Adam as in Radford et al. (2015)."""
     output: Path | None = None
     """Folder of the run: configuration, metrics, sample grids, checkpoints. None: runs/DATA-SIZE, e.g. runs/cats-64."""
     resume: bool = False

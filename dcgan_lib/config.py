@@ -24,6 +24,9 @@ class TrainingConfig:
     """Images in a batch of real images, and of generated ones."""
     learning_rate: float = 2e-4
     """Adam's learning rate, for both networks."""
+    final_rate: float = 1.0
+    """Share of the learning rate that is left at the end: over the second half of a run, by `steps` or `minutes`, it
+    falls in a straight line to that. 1: it stays as it is."""
     beta1: float = 0.5
     """Adam's decay of the gradient's running mean; the usual 0.9 makes the game oscillate."""
     beta2: float = 0.999
@@ -73,6 +76,7 @@ class TrainingConfig:
                 raise UserError(f"{name}={value} must be a whole number, at least 1 and at most 10**12")
         _check_range(self, "minutes", 0, 60 * 24 * 365, open_low=True)
         _check_range(self, "learning_rate", 0, 1, open_low=True)
+        _check_range(self, "final_rate", 0, 1)
         _check_range(self, "beta1", 0, 1, open_high=True)
         _check_range(self, "beta2", 0, 1, open_high=True)
         _check_range(self, "label_smoothing", 0, 0.5)
@@ -137,11 +141,11 @@ _R1 = TrainingConfig(
 # "paper" is section 4 of Radford et al. (2015). "r1" plays the same alternating updates with what was learnt since:
 # no batch norm in D, the R1 penalty (Mescheder et al. 2018) instead, a D that sees how much a batch varies (Karras et
 # al. 2018), Adam without momentum at a higher rate, and an averaged generator (Yazici et al. 2019). "r1-bn" brings
-# batch norm back, for half of D's channels, and takes larger steps. What each of them brings was measured by
-# benchmarks/recipe_search.py.
+# batch norm back, for half of D's channels, and takes larger steps, but for the end. What each of them brings was
+# measured by benchmarks/recipe_search.py.
 RecipeName = Literal["r1-bn", "r1", "paper"]
 RECIPES: dict[RecipeName, Recipe] = {
-    "r1-bn": Recipe(replace(_R1, learning_rate=2e-3), batch_norm=0.5, minibatch_std=True),
+    "r1-bn": Recipe(replace(_R1, learning_rate=2e-3, final_rate=0.1), batch_norm=0.5, minibatch_std=True),
     "r1": Recipe(_R1, batch_norm=0.0, minibatch_std=True),
     "paper": Recipe(TrainingConfig(), batch_norm=1.0, minibatch_std=False),
 }

@@ -346,9 +346,10 @@ def _up_block(convolution: nn.Module) -> nn.Sequential:
 
 def _down_block(before: int, after: int, batch_norm: float | None, minibatch_std: bool = False) -> nn.Sequential:
     # None: the layer at the image, which has neither batch norm nor bias.
-    convolution = nn.Conv2d(before, after, KERNEL, STRIDE, PADDING, bias=batch_norm == 0)
     normalised = round(after * (batch_norm or 0))
     kind = nn.BatchNorm2d if normalised == after else PartialBatchNorm2d
+    bias = batch_norm is not None and not normalised
+    convolution = nn.Conv2d(before, after, KERNEL, STRIDE, PADDING, bias=bias)
     normalisation = [kind(normalised)] if normalised else []
     seen = MinibatchStd(convolution) if minibatch_std else convolution
     return nn.Sequential(seen, *normalisation, nn.LeakyReLU(0.2, inplace=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -141,6 +141,7 @@ def train(
     resume: bool = False,
     data_options: Mapping[str, Any] | None = None,
     progress: bool = True,
+    on_checkpoint: Callable[[History], None] | None = None,
 ) -> History:
     """Train both networks in place.
 
@@ -157,6 +158,8 @@ def train(
         resume: Continue the run in ``run_dir``; ``config`` may then raise ``steps`` or ``minutes``.
         data_options: How ``dataset`` was loaded; stored in ``config.json`` for whoever resumes or evaluates the run.
         progress: Show a progress bar.
+        on_checkpoint: Called with the history so far whenever both checkpoint files have been written, by the process
+            that wrote them; to measure a run on its way, say.
 
     Returns:
         The history, with the generator to sample from.
@@ -173,6 +176,7 @@ def train(
     with ExitStack() as stack:
         stop = stack.enter_context(graceful_stop())
         run = _Run(generator, discriminator, dataset, config, distributed.current())
+        run.on_checkpoint = on_checkpoint
         if run_dir is not None:
             folder = Path(run_dir)
             if run.world.is_first:
@@ -225,6 +229,7 @@ class _Run:
         self.clock, self.grid_z = _Clock(), sample_latent(GRID_COUNT, generator.latent_dim, config.seed)
         self.sums: dict[str, Tensor] = {}
         self.since_log = 0
+        self.on_checkpoint: Callable[[History], None] | None = None
 
     @property
     def sampler(self) -> Generator:
@@ -264,7 +269,21 @@ class _Run:
         self.history.interrupted = reason == 2
         return reason > 0
 
+    def _set_rate(self) -> None:
+        """Give both optimizers the learning rate of the step at hand, the same in all processes."""
+        config = self.config
+        if config.final_rate == 1:
+            return
+        done = self.history.step / config.last_step
+        if config.minutes is not None:
+            done = max(done, self.world.maximum(int(1e6 * self.clock.seconds / (60 * config.minutes))) / 1e6)
+        fallen = (1 - config.final_rate) * min(max(2 * done - 1, 0), 1)
+        for optimizer in (self.d_optimizer, self.g_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * (1 - fallen)
+
     def _advance(self) -> None:
+        self._set_rate()
         step, config = self.history.step, self.config
         random = torch.Generator(self.device).manual_seed(mixed_seed(config.seed, step))
         z = torch.randn(config.batch_size, self.generator.latent_dim, generator=random, device=self.device)[self.share]
@@ -371,6 +390,8 @@ class _Run:
         state |= {"step": self.history.step, "seconds": self.clock.seconds, "records": self.history.records}
         checkpoint.save_state(self.folder.path, state)
         checkpoint.save_weights(self.folder.path / checkpoint.WEIGHTS_NAME, networks, self.history.step)
+        if self.on_checkpoint is not None:
+            self.on_checkpoint(self.history)
 
     def _restore(self, state: dict[str, Any]) -> None:
         for name, target in self._parts().items():
