@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -413,6 +414,65 @@ def test_a_run_without_a_folder_writes_nothing(tmp_path, monkeypatch):
     assert not history.generator.training
 
 
+def rates_of(monkeypatch, config, **options):
+    """The learning rates, of D and of G, at every step of a run."""
+    rates = []
+    step = training.train_step
+
+    def spy(generator, discriminator, d_optimizer, g_optimizer, *args, **kwargs):
+        rates.append([group["lr"] for each in (d_optimizer, g_optimizer) for group in each.param_groups])
+        return step(generator, discriminator, d_optimizer, g_optimizer, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", spy)
+        run(config, **options)
+    assert all(d_rate == g_rate for d_rate, g_rate in rates)
+    return [d_rate for d_rate, _ in rates]
+
+
+def test_the_rate_falls_in_the_second_half_of_a_run(monkeypatch, tmp_path):
+    config = configure(steps=8, final_rate=0.2, learning_rate=0.01)
+    expected = pytest.approx([0.01, 0.01, 0.01, 0.01, 0.01, 0.008, 0.006, 0.004])
+    assert rates_of(monkeypatch, config) == expected
+    # A resumed run has the rates that it would have had, and an optimizer of the first half falls with it.
+    first = rates_of(monkeypatch, replace(config, steps=4), folder=tmp_path)
+    assert first == pytest.approx([0.01, 0.01, 0.01, 0.006])
+    assert rates_of(monkeypatch, config, folder=tmp_path, resume=True) == pytest.approx([0.01, 0.008, 0.006, 0.004])
+    assert rates_of(monkeypatch, configure(steps=4)) == [configure().learning_rate] * 4
+
+
+def test_the_rate_falls_with_the_minutes_where_they_bound_a_run(monkeypatch):
+    now = 0.0
+    step = training.train_step
+
+    def slow_step(*args, **kwargs):
+        nonlocal now
+        now += 12
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(training, "train_step", slow_step)
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: now))
+    config = configure(steps=None, minutes=1.0, final_rate=0.0, learning_rate=0.01)
+    assert rates_of(monkeypatch, config) == pytest.approx([0.01, 0.01, 0.01, 0.008, 0.004])
+    # Both bounds: whichever ends the run first.
+    assert rates_of(monkeypatch, replace(config, steps=3)) == pytest.approx([0.01, 0.01, 0.02 / 3])
+
+
+def test_a_run_can_be_measured_at_its_checkpoints(tmp_path):
+    seen = []
+
+    def look(history):
+        stored = load_state(tmp_path)
+        assert stored["step"] == history.step
+        seen.append((history.step, len(history.records), history.generator.training))
+
+    history = run(configure(steps=5, checkpoint_every=2), tmp_path, on_checkpoint=look)
+    assert [step for step, *_ in seen] == [0, 2, 4, 5]
+    assert [records for _, records, _ in seen][-1] == len(history.records)
+    run(configure(steps=3), on_checkpoint=look)  # without a folder there is none
+    assert len(seen) == 4
+
+
 def test_minutes_bound_a_run_and_default_steps_do_not_apply(monkeypatch):
     now = 0.0
 
@@ -598,6 +658,7 @@ def test_training_in_another_thread_needs_no_signals():
         ("batch_size", (0, -1, 65_537, 2.5)),
         ("minutes", (0, -1, float("nan"), float("inf"), 1e9)),
         ("learning_rate", (0, -1e-3, 1.1, float("nan"), float("inf"))),
+        ("final_rate", (-0.1, 1.1, float("nan"))),
         ("beta1", (-0.1, 1.0, float("nan"))),
         ("beta2", (-0.1, 1.0, float("nan"))),
         ("label_smoothing", (-0.1, 0.6, float("nan"))),
