@@ -117,7 +117,7 @@ TRIALS = {
     "paper, rate x 8": Trial("as far as it goes", "paper", AVERAGED | {"batch_size": 64, "learning_rate": 1.6e-3}),
     "paper, noise": Trial("instance noise", "paper", AVERAGED | {"batch_size": 64, "instance_noise": 0.1}),
     "paper, smoothing": Trial("label smoothing", "paper", AVERAGED | {"batch_size": 64, "label_smoothing": 0.1}),
-    "paper, falling rate": Trial(
+    "tuned paper, falling rate": Trial(
         "as far as it goes, then slow",
         "paper",
         AVERAGED | {"batch_size": 64, "learning_rate": 1.6e-3, "final_rate": 0.1},
@@ -165,9 +165,11 @@ TRIALS = {
 FINALISTS = {
     "published": dict.fromkeys(TASKS, "paper"),
     "plain": {"cats-32": "paper, noise", "cats-64": "paper, noise", "fashion-mnist-32": "paper, rate x 8"},
-    "default": dict.fromkeys(TASKS, "half norm, falling rate"),
+    "default": dict.fromkeys(TASKS, "r1, variety"),
+    "r1-bn": dict.fromkeys(TASKS, "half norm, falling rate"),
 }
-"""By task: the paper's recipe, as far as tuning brought it, and the default of ``dcgan train``."""
+"""By task: the paper's recipe, as published and as far as tuning brought it, the default of ``dcgan train``, and
+``--recipe r1-bn``."""
 
 
 def networks(task: Task, trial: Trial, channels: int, seed: int) -> tuple[models.Generator, models.Discriminator]:
@@ -248,7 +250,7 @@ class Judge:
         }
 
 
-def measure_speed(rounds: int = 5, steps: int = 32) -> dict[str, Any]:
+def measure_speed(rounds: int = 3, steps: int = 16) -> dict[str, Any]:
     """Train the finalists in turns, on one thread: images per second, one number for each round."""
     torch.set_num_threads(1)
     speeds: dict[str, dict[str, list[float]]] = {}

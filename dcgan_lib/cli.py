@@ -48,9 +48,9 @@ class TrainOptions:
     """Train a DCGAN. The run can be stopped with Ctrl-C at any time and continued with --resume."""
 
     recipe: RecipeName = DEFAULT_RECIPE
-    """Where the other options start from. r1-bn: batch 64, R1 penalty, batch norm of half of D's channels, averaged
-    generator, steps that get smaller towards the end. r1: small steps from the start, and no batch norm in D. paper:
-    batch 128, batch norm, no penalty, Adam as in Radford et al. (2015)."""
+    """Where the other options start from. r1: batch 64, no batch norm in D, R1 penalty, averaged generator. r1-bn: as
+    r1, with batch norm of half of D's channels and larger steps, but for the end of the run. paper: batch 128, batch
+    norm, no penalty, Adam as in Radford et al. (2015)."""
     output: Path | None = None
     """Folder of the run: configuration, metrics, sample grids, checkpoints. None: runs/DATA-SIZE, e.g. runs/cats-64."""
     resume: bool = False

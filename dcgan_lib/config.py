@@ -143,10 +143,10 @@ _R1 = TrainingConfig(
 # al. 2018), Adam without momentum at a higher rate, and an averaged generator (Yazici et al. 2019). "r1-bn" brings
 # batch norm back, for half of D's channels, and takes larger steps, but for the end. What each of them brings was
 # measured by benchmarks/recipe_search.py.
-RecipeName = Literal["r1-bn", "r1", "paper"]
+RecipeName = Literal["r1", "r1-bn", "paper"]
 RECIPES: dict[RecipeName, Recipe] = {
-    "r1-bn": Recipe(replace(_R1, learning_rate=2e-3, final_rate=0.1), batch_norm=0.5, minibatch_std=True),
     "r1": Recipe(_R1, batch_norm=0.0, minibatch_std=True),
+    "r1-bn": Recipe(replace(_R1, learning_rate=2e-3, final_rate=0.1), batch_norm=0.5, minibatch_std=True),
     "paper": Recipe(TrainingConfig(), batch_norm=1.0, minibatch_std=False),
 }
-DEFAULT_RECIPE: RecipeName = "r1-bn"
+DEFAULT_RECIPE: RecipeName = "r1"

@@ -69,12 +69,11 @@ def test_a_trial_changes_what_its_name_says():
     assert variety == {name for name in TRIALS if name.startswith(starts) or name == "r1, variety"}
 
 
-def test_the_default_is_the_trial_that_the_final_shows():
-    (name,) = set(recipe_search.FINALISTS["default"].values())
-    trial, default = TRIALS[name], RECIPES[DEFAULT_RECIPE]
-    assert (trial.config(), trial.batch_norm, trial.minibatch_std) == default
-    before = TRIALS["r1, variety"]
-    assert (before.config(), 0.0, before.minibatch_std) == RECIPES["r1"]
+@pytest.mark.parametrize(("who", "recipe"), [("default", DEFAULT_RECIPE), ("r1-bn", "r1-bn")])
+def test_recipes_are_the_trials_that_the_final_shows(who, recipe):
+    (name,) = set(recipe_search.FINALISTS[who].values())
+    trial = TRIALS[name]
+    assert (trial.config(), *trial.switches().values()) == RECIPES[recipe]
 
 
 @pytest.mark.slow

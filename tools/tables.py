@@ -96,6 +96,7 @@ def recipe_table() -> str:
         "paper, tuned": ("plain", "generator"),
         "paper, tuned and averaged": ("plain", "average"),
         "default": ("default", "average"),
+        "`r1-bn`": ("r1-bn", "average"),
     }
     lines = [f"| Frechet distance | {' | '.join(columns)} | real images |", f"|---|{'---|' * (len(columns) + 1)}"]
     for name, task in search.tasks.items():
