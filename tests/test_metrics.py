@@ -195,7 +195,7 @@ def test_intervals_of_the_frechet_distance_hold_what_other_samples_give():
 
 def test_the_interval_of_the_kernel_distance_is_over_as_many_blocks():
     fake, real = 1.1 * normal(2100, 3), normal(2100, 3, seed=1)
-    found = _compare(fake, real, real)["kernel"]
+    found = _compare(fake, real, real, len(fake))["kernel"]
     (expected,) = metrics.jackknife(
         lambda f, r: [reference_kernel(fake[f], real[r], len(f) // 2)], 2100, 2100, at_least=-10
     )
