@@ -49,7 +49,7 @@ class TrainOptions:
 
     recipe: RecipeName = DEFAULT_RECIPE
     """Where the other options start from. r1: batch 64, no batch norm in D, R1 penalty, averaged generator. r1-bn: as
-    r1, with batch norm of half of D's channels and larger steps, but for the end of the run. paper: batch 128, batch
+    r1, with batch norm of half of D's channels and steps that get smaller towards the end. paper: batch 128, batch
     norm, no penalty, Adam as in Radford et al. (2015)."""
     output: Path | None = None
     """Folder of the run: configuration, metrics, sample grids, checkpoints. None: runs/DATA-SIZE, e.g. runs/cats-64."""

@@ -141,12 +141,12 @@ _R1 = TrainingConfig(
 # "paper" is section 4 of Radford et al. (2015). "r1" plays the same alternating updates with what was learnt since:
 # no batch norm in D, the R1 penalty (Mescheder et al. 2018) instead, a D that sees how much a batch varies (Karras et
 # al. 2018), Adam without momentum at a higher rate, and an averaged generator (Yazici et al. 2019). "r1-bn" brings
-# batch norm back, for half of D's channels, and takes larger steps, but for the end. What each of them brings was
+# batch norm back, for half of D's channels, and takes smaller steps towards the end. What each of them brings was
 # measured by benchmarks/recipe_search.py.
 RecipeName = Literal["r1", "r1-bn", "paper"]
 RECIPES: dict[RecipeName, Recipe] = {
     "r1": Recipe(_R1, batch_norm=0.0, minibatch_std=True),
-    "r1-bn": Recipe(replace(_R1, learning_rate=2e-3, final_rate=0.1), batch_norm=0.5, minibatch_std=True),
+    "r1-bn": Recipe(replace(_R1, final_rate=0.1), batch_norm=0.5, minibatch_std=True),
     "paper": Recipe(TrainingConfig(), batch_norm=1.0, minibatch_std=False),
 }
 DEFAULT_RECIPE: RecipeName = "r1"
