@@ -85,7 +85,7 @@ class Trial:
     def switches(self) -> dict[str, Any]:
         """The discriminator's."""
         batch_norm = BASES[self.recipe].batch_norm if self.batch_norm is None else self.batch_norm
-        return {"batch_norm": float(batch_norm), "minibatch_std": self.minibatch_std}
+        return {"batch_norm": batch_norm, "minibatch_std": self.minibatch_std}
 
 
 def bound_slopes(discriminator: models.Discriminator) -> None:

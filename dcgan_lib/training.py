@@ -385,7 +385,7 @@ class _Run:
             raise self._diverged("G's weights are not finite")
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         if self.average is not None:
-            networks["average"] = self.average.measure()
+            networks["average"] = self.sampler
         state = {name: target.state_dict() for name, target in self._parts().items()}
         state |= {"step": self.history.step, "seconds": self.clock.seconds, "records": self.history.records}
         checkpoint.save_state(self.folder.path, state)

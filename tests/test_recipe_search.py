@@ -76,8 +76,29 @@ def test_recipes_are_the_trials_that_the_final_shows(who, recipe):
     assert (trial.config(), *trial.switches().values()) == RECIPES[recipe]
 
 
+def test_every_finalist_has_a_speed_from_the_same_machine():
+    search, measured = recordings.load_recipe_search(), recipe_search.load_results()["speed"]
+    assert measured["hardware"]
+    for task in TASKS:
+        finalists = {trials[task] for trials in recipe_search.FINALISTS.values()}
+        assert set(search.speeds[task]) == finalists
+        for name, rounds in measured["images_per_second"][task].items():
+            assert min(rounds) <= search.speeds[task][name] <= max(rounds)
+            assert len(rounds) >= 3
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["paper", "r1, relativistic", "r1, spectral norm", "variety, resize", "half norm"])
+def test_the_speed_of_finalists_is_measured_in_turns(monkeypatch):
+    monkeypatch.setattr(recipe_search, "TASKS", {"cats-32": recipe_search.Task("cats", 32, 256, width=4)})
+    speeds = recipe_search.measure_speed(rounds=2, steps=8)["images_per_second"]["cats-32"]
+    assert set(speeds) == {trials["cats-32"] for trials in recipe_search.FINALISTS.values()}
+    assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in speeds.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["paper", "r1, relativistic", "r1, spectral norm", "variety, resize", "variety, batch norm", "half norm"]
+)
 def test_every_kind_of_trial_trains(name, monkeypatch, tmp_path):
     monkeypatch.setattr(recipe_search, "RESULTS", tmp_path / "results.json")
     small = recipe_search.Task("cats", 32, 256, width=4)
