@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,6 +27,12 @@ MACOS_BROWSERS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
+
+
+def pytest_collection_modifyitems(items):
+    """Put files with slow tests first, so that no worker is alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def find_browser() -> str | None:
@@ -119,12 +126,16 @@ def copy_checkout(target: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def built_book(tmp_path_factory) -> Path:
-    """The folder of the built pages."""
-    output = tmp_path_factory.mktemp("book")
-    finished = build_book(ROOT, output)
-    assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-8000:]
+    """The folder of the built pages; the workers of one run share it, and the first that asks builds it."""
+    base = tmp_path_factory.getbasetemp()
+    output = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "book"
     html = output / "_build" / "html"
-    assert (html / "index.html").is_file()
+    with FileLock(f"{output}.lock"):
+        if not (output / "done").exists():
+            finished = build_book(ROOT, output)
+            assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-8000:]
+            assert (html / "index.html").is_file()
+            (output / "done").touch()
     return html
 
 

@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
 
+# Each worker takes whole files, as the tests of a file share what takes long to make.
+WORKERS = ["--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
 COMPARISON = [
     *(PYTHON, "-m", "pytest", "-q", "book", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "300"),
     *("--nbval-sanitize-with", str(SANITIZE)),
@@ -22,12 +24,12 @@ COMPARISON = [
 STEPS = {
     "style": [PYTHON, "-m", "ruff", "check", "."],
     "format": [PYTHON, "-m", "ruff", "format", "--check", "."],
-    "stored outputs, one thread": COMPARISON,
-    "stored outputs, two threads": COMPARISON,
-    "tests": [PYTHON, "-m", "pytest", "-q", "--durations", "10"],
+    "stored outputs, one thread": [*COMPARISON, *WORKERS],
+    "stored outputs, two threads": [*COMPARISON, *WORKERS],
+    "tests": [PYTHON, "-m", "pytest", "-q", "--durations", "25", *WORKERS],
 }
-THREADS = {"stored outputs, one thread": "1", "stored outputs, two threads": "2"}
-"""Sums depend on how many threads share them; what the chapters print does not."""
+THREADS = {"stored outputs, one thread": "1", "stored outputs, two threads": "2", "tests": "1"}
+"""Sums depend on how many threads share them; what the chapters print does not. Workers share the cores."""
 
 
 def main() -> int:
