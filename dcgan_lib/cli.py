@@ -48,9 +48,9 @@ class TrainOptions:
     """Train a DCGAN. The run can be stopped with Ctrl-C at any time and continued with --resume."""
 
     recipe: RecipeName = DEFAULT_RECIPE
-    """Where the other options start from. r1: batch 64, no batch norm in D, R1 penalty, averaged generator. r1-bn: as
-    r1, with batch norm of half of D's channels and steps that get smaller towards the end. paper: batch 128, batch
-    norm, no penalty, Adam as in Radford et al. (2015)."""
+    """Where the other options start from. r1-bn: batch 32, batch norm of half of D's channels, R1 penalty, two steps
+    of G for one of D, smaller ones towards the end, averaged generator. r1: batch 64, no batch norm in
+    D, R1 penalty, averaged generator. paper: batch 128, batch norm, no penalty, Adam as in Radford et al. (2015)."""
     output: Path | None = None
     """Folder of the run: configuration, metrics, sample grids, checkpoints. None: runs/DATA-SIZE, e.g. runs/cats-64."""
     resume: bool = False

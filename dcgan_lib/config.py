@@ -17,13 +17,16 @@ class TrainingConfig:
     """How to train. The defaults are section 4 of Radford et al. (2015), with z drawn from a normal distribution."""
 
     steps: int | None = None
-    """Steps in all, one update of D and of G each. None: 10,000, or as many as fit where `minutes` is given."""
+    """Steps in all, each one update of D and `generator_steps` of G. None: 10,000, or as many as fit where `minutes`
+    is given."""
     minutes: float | None = None
     """Stop after this much training time, in minutes, if `steps` are not done before."""
     batch_size: int = 128
     """Images in a batch of real images, and of generated ones."""
     learning_rate: float = 2e-4
     """Adam's learning rate, for both networks."""
+    generator_steps: int = 1
+    """Steps of G, each with images of its own, for one of D."""
     final_rate: float = 1.0
     """Share of the learning rate that is left at the end: over the second half of a run, by `steps` or `minutes`, it
     falls in a straight line to that. 1: it stays as it is."""
@@ -69,7 +72,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Reject values that cannot work, before anything is computed."""
-        at_least_one = ("steps", "batch_size", "r1_every", "log_every", "sample_every", "checkpoint_every")
+        every = ("r1_every", "log_every", "sample_every", "checkpoint_every")
+        at_least_one = ("steps", "batch_size", "generator_steps", *every)
         for name in at_least_one:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or not 1 <= value <= 10**12):
@@ -90,6 +94,8 @@ class TrainingConfig:
             raise UserError(f"seed={self.seed} must be a whole number")
         if self.batch_size > 65_536:
             raise UserError(f"batch_size={self.batch_size} must be at most 65536")
+        if self.generator_steps > 100:
+            raise UserError(f"generator_steps={self.generator_steps} must be at most 100")
         if self.loss not in LOSSES:
             raise UserError(f"loss={self.loss!r} is unknown; choose from {', '.join(LOSSES)}")
         if self.label_smoothing and self.loss not in ("non_saturating", "minimax"):
@@ -141,12 +147,12 @@ _R1 = TrainingConfig(
 # "paper" is section 4 of Radford et al. (2015). "r1" plays the same alternating updates with what was learnt since:
 # no batch norm in D, the R1 penalty (Mescheder et al. 2018) instead, a D that sees how much a batch varies (Karras et
 # al. 2018), Adam without momentum at a higher rate, and an averaged generator (Yazici et al. 2019). "r1-bn" brings
-# batch norm back, for half of D's channels, and takes smaller steps towards the end. What each of them brings was
-# measured by benchmarks/recipe_search.py.
-RecipeName = Literal["r1", "r1-bn", "paper"]
+# batch norm back, for half of D's channels, and takes more steps for as many images, more of G than of D, and smaller
+# ones towards the end. What each of them brings was measured by benchmarks/recipe_search.py.
+RecipeName = Literal["r1-bn", "r1", "paper"]
 RECIPES: dict[RecipeName, Recipe] = {
+    "r1-bn": Recipe(replace(_R1, batch_size=32, generator_steps=2, final_rate=0.1), batch_norm=0.5, minibatch_std=True),
     "r1": Recipe(_R1, batch_norm=0.0, minibatch_std=True),
-    "r1-bn": Recipe(replace(_R1, final_rate=0.1), batch_norm=0.5, minibatch_std=True),
     "paper": Recipe(TrainingConfig(), batch_norm=1.0, minibatch_std=False),
 }
-DEFAULT_RECIPE: RecipeName = "r1"
+DEFAULT_RECIPE: RecipeName = "r1-bn"

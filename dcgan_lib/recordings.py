@@ -344,7 +344,7 @@ class RecipeSearch:
         tasks: Name -> ``data``, ``image_size``, ``images``, ``width``, and ``floor``, the Frechet distance of real
             images to other real ones.
         trials: Name -> ``why`` it was tried.
-        finalists: ``published``, ``plain`` (the paper's recipe, tuned), ``default`` and ``r1-bn`` -> task -> the trial
+        finalists: ``published``, ``plain`` (the paper's recipe, tuned), ``r1`` and ``default`` -> task -> the trial
             that stands for it.
         runs: By task, trial and seed.
         hardware: Where they ran.

@@ -76,7 +76,8 @@ def train_step(
     """One step of each player, in the order of the paper: D on a real and a fake batch, then G against the new D.
 
     Both batches go through D apart, so that its batch norm never mixes them, and G's step uses the same fakes again,
-    as the authors' own code does. Nothing here waits for the device, and no gradient is computed that nobody uses.
+    as the authors' own code does; further steps of G, where ``z`` has more rows, make fakes of their own. Nothing here
+    waits for the device, and no gradient is computed that nobody uses.
 
     Args:
         generator: G, in train mode; perhaps in DistributedDataParallel.
@@ -84,20 +85,21 @@ def train_step(
         d_optimizer: Optimizer of D's parameters.
         g_optimizer: Optimizer of G's parameters.
         real: Real images in [-1, 1], float (N, C, S, S).
-        z: Latent vectors, float (N, latent_dim).
+        z: Latent vectors, float (k N, latent_dim): G takes a step with each N of them, D one with the first N.
         config: Loss, smoothing, augmentation and penalty are read from it.
         random: Source of the augmentation, on the device of ``real``.
         penalise: Whether this step applies the R1 penalty, if the configuration has one.
 
     Returns:
-        Scalars ``d_loss``, ``g_loss``, ``d_real`` and ``d_fake``, detached and still on the device. ``d_real`` and
-        ``d_fake`` are D's mean probability of "real" before its update.
+        Scalars ``d_loss``, ``g_loss`` (of G's last step), ``d_real`` and ``d_fake``, detached and still on the device.
+        ``d_real`` and ``d_fake`` are D's mean probability of "real" before its update.
     """
     loss, options = losses.LOSSES[config.loss], {}
     if config.label_smoothing:
         options["real_label"] = 1 - config.label_smoothing
     autocast_context = autocast(real.device, config.precision)
     penalise = penalise and config.r1_gamma > 0
+    z, *more = z.split(len(real))
 
     judge = discriminator.module if isinstance(discriminator, nn.parallel.DistributedDataParallel) else discriminator
 
@@ -117,12 +119,14 @@ def train_step(
     d_optimizer.step()
 
     # G's step. The gradient passes through D, but nobody needs D's own weight gradients, and nobody shares them.
-    with autocast_context, _frozen(judge):
-        new_logits = judge(augment(fake, config, random)).float()
-    g_loss = loss(real_logits.detach(), new_logits, **options).g_loss
-    g_optimizer.zero_grad(set_to_none=True)
-    g_loss.backward()
-    g_optimizer.step()
+    for others in (None, *more):
+        with autocast_context, _frozen(judge):
+            fake = fake if others is None else generator(others)
+            new_logits = judge(augment(fake, config, random)).float()
+        g_loss = loss(real_logits.detach(), new_logits, **options).g_loss
+        g_optimizer.zero_grad(set_to_none=True)
+        g_loss.backward()
+        g_optimizer.step()
 
     return {
         "d_loss": d_loss.detach(),
@@ -286,7 +290,9 @@ class _Run:
         self._set_rate()
         step, config = self.history.step, self.config
         random = torch.Generator(self.device).manual_seed(mixed_seed(config.seed, step))
-        z = torch.randn(config.batch_size, self.generator.latent_dim, generator=random, device=self.device)[self.share]
+        shape = config.batch_size, self.generator.latent_dim
+        draws = [torch.randn(shape, generator=random, device=self.device) for _ in range(config.generator_steps)]
+        z = torch.cat([draw[self.share] for draw in draws])
         if self.world.rank:  # z is cut from one draw for all; noise is drawn by each process for its own images
             random.manual_seed(mixed_seed(config.seed, step, stream=1 + self.world.rank))
         values = train_step(

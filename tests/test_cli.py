@@ -167,7 +167,7 @@ def test_a_run_from_before_there_was_a_choice_goes_on(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [([], 0), (["--recipe", "r1-bn"], 0.5), (["--recipe", "paper"], 1), (["--batch-norm", "0.25"], 0.25)],
+    [([], 0.5), (["--recipe", "r1"], 0), (["--recipe", "paper"], 1), (["--batch-norm", "0.25"], 0.25)],
 )
 def test_the_share_of_batch_norm_is_trained_kept_and_resumed(tmp_path, capsys, words, expected):
     folder = tmp_path / "run"

@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 from tiny import configure, images, networks
 from dcgan_lib import batches, distributed, training
 
-folder, steps = Path(sys.argv[1]), int(sys.argv[2])
+folder, steps, generator_steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 shown = []
 original = batches.Batches._indices
 batches.Batches._indices = lambda self, step: shown.append(original(self, step)) or shown[-1]
@@ -41,7 +41,7 @@ with distributed.join(torch.device("cpu")) as world:
     assert world.mean({"rank": float(world.rank), "two": 2.0}) == {"rank": 0.5, "two": 2.0}
     assert distributed.current() is world
     pair = networks(seed=3 * world.rank)  # other weights in each process: what counts are the first one's
-    config = configure(steps=steps, checkpoint_every=100, sample_every=100)
+    config = configure(steps=steps, generator_steps=generator_steps, checkpoint_every=100, sample_every=100)
     history = training.train(*pair, images(), config, folder / "run", progress=False)
     weights = {f"{i}.{k}": v.contiguous() for i, n in enumerate(pair) for k, v in n.state_dict().items()}
     save_file(weights | {"shown": torch.stack(shown)}, folder / f"{world.rank}.safetensors")
@@ -50,17 +50,17 @@ assert distributed.current().size == 1
 """
 
 
-def two_processes(tmp_path, steps: int) -> list[dict[str, torch.Tensor]]:
+def two_processes(tmp_path, steps: int, generator_steps: int = 1) -> list[dict[str, torch.Tensor]]:
     """Train in two processes; return what each of them ends with."""
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER)
-    command = [*TORCHRUN, str(worker), str(tmp_path), str(steps)]
+    command = [*TORCHRUN, str(worker), str(tmp_path), str(steps), str(generator_steps)]
     finished = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
     assert finished.returncode == 0, finished.stderr[-3000:]
     return [load_file(tmp_path / f"{rank}.safetensors") for rank in range(2)]
 
 
-def by_hand(steps: int):
+def by_hand(steps: int, generator_steps: int):
     """The same training in this process: each half of a batch by itself, their gradients averaged, one step of Adam."""
     generator, discriminator = pair = networks()
     g_adam, d_adam = (torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999)) for network in pair)
@@ -73,7 +73,8 @@ def by_hand(steps: int):
     dataset = images()
     for step in range(steps):
         real = to_model_range(dataset.images[batch_indices(10, 4, step, 0)]).split(2)
-        z = torch.randn(4, 6, generator=torch.Generator().manual_seed(mixed_seed(0, step))).split(2)
+        random = torch.Generator().manual_seed(mixed_seed(0, step))
+        z, *more = (torch.randn(4, 6, generator=random).split(2) for _ in range(generator_steps))
         fakes = [call(rank, generator, z[rank]) for rank in range(2)]
         d_losses = [
             F.softplus(-call(rank, discriminator, real[rank])).mean()
@@ -81,8 +82,11 @@ def by_hand(steps: int):
             for rank in range(2)
         ]
         average_and_step(d_adam, discriminator, d_losses)
-        g_losses = [F.softplus(-call(rank, discriminator, fakes[rank])).mean() for rank in range(2)]
-        average_and_step(g_adam, generator, g_losses)
+        for others in (None, *more):
+            if others is not None:
+                fakes = [call(rank, generator, others[rank]) for rank in range(2)]
+            g_losses = [F.softplus(-call(rank, discriminator, fakes[rank])).mean() for rank in range(2)]
+            average_and_step(g_adam, generator, g_losses)
     return pair
 
 
@@ -94,9 +98,10 @@ def average_and_step(optimizer, network, losses):
 
 
 @pytest.mark.slow
-def test_two_processes_end_with_equal_weights_from_disjoint_shares(tmp_path):
+@pytest.mark.parametrize("generator_steps", [1, 2])
+def test_two_processes_end_with_equal_weights_from_disjoint_shares(tmp_path, generator_steps):
     steps = 5
-    first, second = two_processes(tmp_path, steps)
+    first, second = two_processes(tmp_path, steps, generator_steps)
     parameters = {f"{i}.{name}" for i, n in enumerate(networks()) for name, _ in n.named_parameters()}
     for name in parameters:
         assert torch.equal(first[name], second[name]), name
@@ -107,7 +112,7 @@ def test_two_processes_end_with_equal_weights_from_disjoint_shares(tmp_path):
     assert sorted(seen.tolist()) == sorted(2 * list(range(10)))  # two passes over ten images
     # and what they learnt is what averaged gradients teach
     start = {f"{i}.{k}": v for i, n in enumerate(networks()) for k, v in n.state_dict().items()}
-    expected = {f"{i}.{k}": v for i, n in enumerate(by_hand(steps)) for k, v in n.state_dict().items()}
+    expected = {f"{i}.{k}": v for i, n in enumerate(by_hand(steps, generator_steps)) for k, v in n.state_dict().items()}
     for name, value in expected.items():
         moved = (value - start[name]).abs().max()
         torch.testing.assert_close(first[name], value, rtol=0, atol=float(0.02 * moved) + 1e-7, msg=name)

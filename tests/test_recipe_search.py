@@ -69,7 +69,7 @@ def test_a_trial_changes_what_its_name_says():
     assert variety == {name for name in TRIALS if name.startswith(starts) or name == "r1, variety"}
 
 
-@pytest.mark.parametrize(("who", "recipe"), [("default", DEFAULT_RECIPE), ("r1-bn", "r1-bn")])
+@pytest.mark.parametrize(("who", "recipe"), [("default", DEFAULT_RECIPE), ("r1", "r1")])
 def test_recipes_are_the_trials_that_the_final_shows(who, recipe):
     (name,) = set(recipe_search.FINALISTS[who].values())
     trial = TRIALS[name]

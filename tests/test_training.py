@@ -183,14 +183,18 @@ def update(network, loss, rate=0.1):
             parameter.sub_(rate * gradient)
 
 
-def test_a_step_is_algorithm_1_written_out():
-    """D ascends log D(x) + log(1 - D(G(z))), then G descends -log D(G(z)) against the new D."""
+@pytest.mark.parametrize("more_steps", [0, 2])
+def test_a_step_is_algorithm_1_written_out(more_steps):
+    """D ascends log D(x) + log(1 - D(G(z))), then G descends -log D(G(z)) against the new D, perhaps more than once."""
     generator, discriminator = networks()
     plain_g, plain_d = copy.deepcopy(generator).double(), copy.deepcopy(discriminator).double()
     optimizers = sgd_pair(generator, discriminator)
     for seed in (3, 4):
         real, z = batch(seed)
-        values = train_step(generator, discriminator, *optimizers, real, z, configure())
+        more = torch.randn(more_steps, *z.shape, generator=torch.Generator().manual_seed(seed))
+        values = train_step(
+            generator, discriminator, *optimizers, real, torch.cat([z, more.flatten(0, 1)]), configure()
+        )
 
         fake = plain_g(z.double())
         real_p, fake_p = plain_d(real.double()).sigmoid(), plain_d(fake.detach()).sigmoid()
@@ -198,6 +202,9 @@ def test_a_step_is_algorithm_1_written_out():
         update(plain_d, d_loss)
         g_loss = -plain_d(fake).sigmoid().log().mean()
         update(plain_g, g_loss)
+        for others in more:
+            g_loss = -plain_d(plain_g(others.double())).sigmoid().log().mean()
+            update(plain_g, g_loss)
 
         expected = {"d_loss": d_loss, "g_loss": g_loss, "d_real": real_p.mean(), "d_fake": fake_p.mean()}
         assert values.keys() == expected.keys()
@@ -255,6 +262,23 @@ def test_r1_every_counts_the_steps_of_the_run(monkeypatch):
     monkeypatch.setattr(training, "train_step", spy)
     run(configure(r1_gamma=1.0, r1_every=3))
     assert asked == [True, False, False, True, False, False]
+
+
+def test_each_step_of_the_generator_has_latent_vectors_of_its_own(monkeypatch):
+    seen = []
+    original = training.train_step
+
+    def spy(generator, discriminator, d_optimizer, g_optimizer, real, z, *args, **kwargs):
+        seen.append((len(real), z))
+        return original(generator, discriminator, d_optimizer, g_optimizer, real, z, *args, **kwargs)
+
+    monkeypatch.setattr(training, "train_step", spy)
+    run(configure(steps=2))
+    run(configure(steps=2, generator_steps=3))
+    (count, z), *_ = seen
+    assert [(real, len(z)) for real, z in seen] == [(count, count)] * 2 + [(count, 3 * count)] * 2
+    assert torch.equal(seen[2][1][:count], z)  # D and the first step of G see what they would see without the others
+    assert len(torch.cat([z for _, z in seen[2:]]).unique(dim=0)) == 6 * count
 
 
 def test_the_discriminator_gets_no_gradient_from_the_generators_step():
@@ -656,6 +680,7 @@ def test_training_in_another_thread_needs_no_signals():
         *((name, (0, -1, 1.5, 10**13)) for name in ("steps", "r1_every", "log_every", "sample_every")),
         ("checkpoint_every", (0, -5)),
         ("batch_size", (0, -1, 65_537, 2.5)),
+        ("generator_steps", (0, 101, 1.5)),
         ("minutes", (0, -1, float("nan"), float("inf"), 1e9)),
         ("learning_rate", (0, -1e-3, 1.1, float("nan"), float("inf"))),
         ("final_rate", (-0.1, 1.1, float("nan"))),

@@ -95,8 +95,8 @@ def recipe_table() -> str:
         "paper, as published": ("published", "generator"),
         "paper, tuned": ("plain", "generator"),
         "paper, tuned and averaged": ("plain", "average"),
-        "default": ("default", "average"),
-        "`r1-bn`": ("r1-bn", "average"),
+        "`r1`": ("r1", "average"),
+        "default, `r1-bn`": ("default", "average"),
     }
     lines = [f"| Frechet distance | {' | '.join(columns)} | real images |", f"|---|{'---|' * (len(columns) + 1)}"]
     for name, task in search.tasks.items():
