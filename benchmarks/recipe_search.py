@@ -120,9 +120,7 @@ TRIALS = {
     "paper, rate x 8": Trial("as far as it goes", "paper", AVERAGED | {"batch_size": 64, "learning_rate": 1.6e-3}),
     "paper, batch 32, rate x 8": Trial("more steps still", "paper", PAPER_32),
     "paper, noise": Trial("instance noise", "paper", AVERAGED | {"batch_size": 64, "instance_noise": 0.1}),
-    "paper, batch 32, noise": Trial(
-        "more steps with it", "paper", AVERAGED | {"batch_size": 32, "instance_noise": 0.1}
-    ),
+    "paper, batch 32, noise": Trial("more steps with it", "paper", AVERAGED | BATCH_32 | {"instance_noise": 0.1}),
     "paper, smoothing": Trial("label smoothing", "paper", AVERAGED | {"batch_size": 64, "label_smoothing": 0.1}),
     # The paper's recipe with what r1-bn brought besides: no longer plain.
     "tuned paper, batch 32, falling": Trial("more steps, then slow", "paper", PAPER_32 | FALLING),

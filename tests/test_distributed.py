@@ -50,7 +50,7 @@ assert distributed.current().size == 1
 """
 
 
-def two_processes(tmp_path, steps: int, generator_steps: int = 1) -> list[dict[str, torch.Tensor]]:
+def two_processes(tmp_path, steps: int, generator_steps: int) -> list[dict[str, torch.Tensor]]:
     """Train in two processes; return what each of them ends with."""
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER)
