@@ -170,7 +170,11 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def in_kernel(page, expression: str) -> str:
-    """What an expression is in the notebook's kernel, once it has done what the page asked of it before."""
+    """What an expression is in the notebook's kernel.
+
+    It may run while a widget still answers what the page asked before: JupyterLab sends that to another thread
+    (its setting ``commsOverSubshells``).
+    """
     return page.evaluate(
         """async expression => {
             const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
