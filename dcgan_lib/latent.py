@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,10 @@ from dcgan_lib.errors import UserError
 
 # Row i of a sample uses the random stream (seed, i); the noise of `neighbours` must not be one of those rows.
 _NEIGHBOUR_STREAM = 2**64 - 1
+
+# A network has one mode, whoever runs it, and JupyterLab lets a widget run it in a thread of its own. Two threads that
+# change the mode and put it back by turns would have one of them run, and leave, the network in the mode it must not.
+_MODES = threading.RLock()
 
 
 def sample_latent(n: int, latent_dim: int, seed: int, first: int = 0) -> torch.Tensor:
@@ -334,14 +339,15 @@ def _stream(seed: int, index: int) -> np.random.Generator:
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards each sub-module is back in its own mode, not in its parent's."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
+    with _MODES:
+        modes = [(part, part.training) for part in module.modules()]
+        module.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            for part, training in modes:
+                part.training = training
 
 
 def _batches(generator: nn.Module, z: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:

@@ -1,6 +1,7 @@
 """Latent vectors against closed forms in float64, and images against the bare generator."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -120,6 +121,26 @@ def test_every_module_keeps_its_own_mode_and_nothing_is_learnt(generator):
 def test_modes_come_back_after_an_error(generator):
     with pytest.raises(UserError, match=r"\(N, 12\)"):
         latent.generate(generator, torch.zeros(2, 13))
+    assert all(module.training for module in generator.modules())
+
+
+def test_two_threads_that_run_one_network_do_not_mix_up_its_mode(generator):
+    first_is_in, first_is_out, seen = threading.Event(), threading.Event(), []
+
+    def second():
+        first_is_in.wait(10)
+        with latent.evaluating(generator):
+            first_is_out.wait(10)
+            seen.append(generator.training)
+
+    widget = threading.Thread(target=second)
+    widget.start()
+    with latent.evaluating(generator):
+        first_is_in.set()
+        widget.join(0.2)  # time to come in, if it may
+    first_is_out.set()
+    widget.join(10)
+    assert seen == [False]
     assert all(module.training for module in generator.modules())
 
 

@@ -5,6 +5,7 @@ import io
 import math
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -250,6 +251,27 @@ def test_style_ends_with_its_block():
     figure, axis = plots.subplots()
     assert not axis.spines["top"].get_visible()
     assert figure.get_facecolor() == (1, 1, 1, 1)
+
+
+def test_a_widget_that_draws_in_a_thread_of_its_own_keeps_the_style_and_puts_the_settings_back():
+    before, seen = mpl.rcParams["axes.spines.top"], []
+    first_is_in, first_is_out = threading.Event(), threading.Event()
+
+    def second():
+        first_is_in.wait(10)
+        with plots.style():
+            first_is_out.wait(10)
+            seen.append(mpl.rcParams["axes.spines.top"])
+
+    drawing = threading.Thread(target=second)
+    drawing.start()
+    with plots.style():
+        first_is_in.set()
+        drawing.join(0.2)  # time to come in, if it may
+    first_is_out.set()
+    drawing.join(10)
+    assert seen == [False]
+    assert mpl.rcParams["axes.spines.top"] == before
 
 
 def test_text_and_line_colours_are_readable_on_white():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -66,6 +67,10 @@ _STYLE = {
     "ytick.labelsize": 8,
 }
 
+# Matplotlib's settings belong to the whole process, and JupyterLab lets widgets draw in a thread of their own: two
+# threads that change them and put them back by turns would leave one figure without the style, and all others with it.
+_SETTINGS = threading.RLock()
+
 
 class BookFigure(Figure):
     """A matplotlib figure that shows itself in a notebook without pyplot, sharper than the screen."""
@@ -86,7 +91,7 @@ class BookFigure(Figure):
 @contextmanager
 def style() -> Iterator[None]:
     """The book's style for figures drawn by hand: ``with plots.style(): ...``."""
-    with mpl.rc_context(_STYLE):
+    with _SETTINGS, mpl.rc_context(_STYLE):
         yield
 
 
