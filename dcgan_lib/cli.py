@@ -32,9 +32,10 @@ class DataOptions:
     """Which real images."""
 
     data: str = "cats"
-    """cats, cats-held-out (without 24 pairs of values: does a generator compose what it never saw?), fashion-mnist,
-    mnist, cifar10, celeba, folder:PATH for any folder of images, or store:PATH for what dcgan store has built of a
-    folder that does not fit into memory."""
+    """cats, cats-held-out, fashion-mnist, mnist, cifar10, celeba, folder:PATH or store:PATH.
+    cats-held-out: without 24 pairs of values; does a generator compose what it never saw?
+    folder:PATH: any folder of images.
+    store:PATH: what dcgan store has built of a folder that does not fit into memory."""
     image_size: Literal[32, 64, 128] = 64
     """Height and width in pixels."""
     limit: int | None = None
@@ -48,9 +49,10 @@ class TrainOptions:
     """Train a DCGAN. The run can be stopped with Ctrl-C at any time and continued with --resume."""
 
     recipe: RecipeName = DEFAULT_RECIPE
-    """Where the other options start from. r1-bn: batch 32, batch norm of half of D's channels, R1 penalty, two steps
-    of G for one of D, smaller ones towards the end, averaged generator. r1: batch 64, no batch norm in
-    D, R1 penalty, averaged generator. paper: batch 128, batch norm, no penalty, Adam as in Radford et al. (2015)."""
+    """Where the other options start from.
+    r1-bn: batch 32, batch norm of half of D's channels, R1, two steps of G for one of D, falling rate, averaged G.
+    r1: batch 64, no batch norm in D, R1, averaged G.
+    paper: batch 128, batch norm, no penalty, Adam as in Radford et al. (2015)."""
     output: Path | None = None
     """Folder of the run: configuration, metrics, sample grids, checkpoints. None: runs/DATA-SIZE, e.g. runs/cats-64."""
     resume: bool = False
@@ -60,7 +62,9 @@ class TrainOptions:
     latent_dim: int = 100
     """Length of the latent vectors."""
     upsampling: Upsampling = "transposed"
-    """How the generator doubles its maps. transposed: kernel 4. transposed-5: kernel 5, as in the authors' code.
+    """How the generator doubles its maps.
+    transposed: kernel 4.
+    transposed-5: kernel 5, as in the authors' code.
     resize: pixels repeated, then an ordinary convolution; slower, and without a checkerboard pattern of its own."""
     batch_norm: float = RECIPES[DEFAULT_RECIPE].batch_norm
     """Share of the discriminator's channels that are batch normalised, 0 to 1. 1: all, as in the paper."""
@@ -99,11 +103,12 @@ class EvaluateOptions:
     seed: int = 0
     """Seed of the samples and of the choice of real images."""
     reader: str | None = None
-    """The network whose features are compared: cats, clothing or fashion-mnist, or a file that
-    python -m dcgan_lib.reader_training has written. None: the data set's own, or plain colours where there is none."""
+    """The network whose features are compared: cats, clothing, fashion-mnist, or a file of one.
+    A file is what python -m dcgan_lib.reader_training has written.
+    None: the data set's own, or plain colours where there is none."""
     inception: bool = False
-    """Measure in addition the Frechet distance of the literature, in the features of Inception-v3; it needs
-    pip install 'dcgan-lib[inception]', and a network the first time."""
+    """Measure in addition the Frechet distance of the literature, in the features of Inception-v3.
+    It needs pip install 'dcgan-lib[inception]', and a network the first time."""
     output: Path | None = None
     """The JSON file. None: evaluation.json in the run directory."""
     device: str = "auto"
@@ -117,13 +122,14 @@ class ExportOptions:
     run: Path
     """A run directory, a .safetensors file, or the name of released weights such as cats-64."""
     output: Path = Path("generator.onnx")
-    """The file to write; its ending, .onnx, .safetensors or .json, says which format. In book/explorers a .json file is
-    what the book's latent explorer shows."""
+    """The file to write; its ending, .onnx, .safetensors or .json, says which format.
+    In book/explorers a .json file is what the book's latent explorer shows."""
     half: bool = False
     """Store a .safetensors file in float16: half the size."""
     bits: int | None = None
-    """Bits of a weight, 8 to 16, in a .json file. None: as few as keep the images as they are. A .safetensors file then
-    holds weights that as many bits can tell; with 8, but for --half, a page later shows exactly that generator."""
+    """Bits of a weight, 8 to 16, in a .json file. None: as few as keep the images as they are.
+    A .safetensors file then holds weights that as many bits can tell.
+    With 8, but for --half, a page later shows exactly that generator."""
     data: str | None = None
     """The data set, whose reader names directions in a .json file. None: that of the run."""
 

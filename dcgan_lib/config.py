@@ -17,8 +17,8 @@ class TrainingConfig:
     """How to train. The defaults are section 4 of Radford et al. (2015), with z drawn from a normal distribution."""
 
     steps: int | None = None
-    """Steps in all, each one update of D and `generator_steps` of G. None: 10,000, or as many as fit where `minutes`
-    is given."""
+    """Steps in all, each one update of D and `generator_steps` of G.
+    None: 10,000, or as many as fit where `minutes` is given."""
     minutes: float | None = None
     """Stop after this much training time, in minutes, if `steps` are not done before."""
     batch_size: int = 128
@@ -28,8 +28,8 @@ class TrainingConfig:
     generator_steps: int = 1
     """Steps of G, each with images of its own, for one of D."""
     final_rate: float = 1.0
-    """Share of the learning rate that is left at the end: over the second half of a run, by `steps` or `minutes`, it
-    falls in a straight line to that. 1: it stays as it is."""
+    """Share of the learning rate that is left at the end. 1: it stays as it is.
+    It falls in a straight line over the second half of a run, by `steps` or `minutes`."""
     beta1: float = 0.5
     """Adam's decay of the gradient's running mean; the usual 0.9 makes the game oscillate."""
     beta2: float = 0.999
@@ -49,7 +49,8 @@ class TrainingConfig:
     r1_every: int = 1
     """Apply R1 at every so many steps, that much stronger."""
     average_half_life: float = 0.0
-    """Average G's weights over this many images' half-life; batch-norm statistics are measured anew. 0: no averaging.
+    """Average G's weights over this many images' half-life. 0: no averaging.
+    The average's batch-norm statistics are measured anew.
     Early in a run the half-life is a twentieth of the images seen, so that the first weights are soon forgotten."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutions. auto: bfloat16 where the processor has instructions for it."""

@@ -1,4 +1,6 @@
+import ast
 import builtins
+import inspect
 import json
 import os
 import re
@@ -108,6 +110,19 @@ def test_help_describes_every_option(capsys, name):
     # every option has a sentence: its name is followed by words that end in its default or in (required)
     text = re.sub(r"[│\s]+", " ", out)  # lines are broken anywhere
     assert text.count("(default: ") + text.count("(required)") >= len(OPTIONS[name])
+
+
+@pytest.mark.parametrize("options", [*cli.COMMANDS, cli.DataOptions, TrainingConfig])
+def test_help_has_no_line_break_within_a_sentence(options):
+    # tyro keeps the line breaks of a docstring, wherever the terminal then breaks its lines.
+    (definition,) = ast.parse(inspect.getsource(options)).body
+    texts = [
+        node.value.value
+        for node in definition.body[1:]
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    assert texts
+    assert [line for text in texts for line in text.splitlines() if not line.endswith((".", "?", ")"))] == []
 
 
 def test_help_names_the_commands(capsys):
