@@ -1,4 +1,4 @@
-"""The adversarial training loop: one step of D, one step of G, logged, sampled, saved and resumable.
+"""The adversarial training loop: a step of D, then one or more of G, logged, sampled, saved and resumable.
 
 Everything random in step ``t`` is drawn from a generator seeded by ``(seed, t)``, and the images of step ``t`` are a
 function of ``(seed, t)`` too. So a resumed run needs no random state to continue exactly where it stopped.
