@@ -85,6 +85,7 @@ def move_sliders(page) -> None:
             return np.abs(pixels(png(picture)) - right).max() <= 1
 
         until(page, seen, f"the page does not show the picture of {control} at {wanted}")
+        assert hashlib.sha256(png(picture)).hexdigest() == drawn_by_kernel(page, "explorer.picture")
         return right
 
     pictures = [shown("interpolation", 0.0)]
